@@ -1,0 +1,260 @@
+#include "arrays.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+#include <utility>
+
+#include "bnpp/error.h"
+
+namespace bnpp::python {
+namespace {
+
+// Looked up once; the references are never given back, as the interpreter outlives every call.
+struct NumPy {
+  nb::handle ndarray, empty, empty_like, float32, float64, shares_memory, too_hard;
+};
+
+const NumPy& numpy() {
+  static const NumPy names = [] {
+    const nb::module_ np = nb::module_::import_("numpy");
+    const nb::object exceptions = np.attr("exceptions");
+    const auto keep = [](const nb::object& from, const char* name) {
+      return nb::object(from.attr(name)).release();
+    };
+    return NumPy{keep(np, "ndarray"), keep(np, "empty"),         keep(np, "empty_like"),
+                 keep(np, "float32"), keep(np, "float64"),       keep(np, "shares_memory"),
+                 keep(exceptions, "TooHardError")};
+  }();
+  return names;
+}
+
+nb::object helper(const char* name) { return nb::module_::import_("bnpp._arrays").attr(name); }
+
+template <class Error = ValueError, class... Parts>
+[[noreturn]] void refuse(const char* function, const Parts&... parts) {
+  std::ostringstream text;
+  text << function << ": ";
+  (text << ... << parts);
+  throw Error(text.str());
+}
+
+std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
+
+std::string type_of(nb::handle object) {
+  return nb::cast<std::string>(object.type().attr("__name__"));
+}
+
+// The dtype of a native-endian buffer format; false if bnpp has none for it.
+bool parse_format(const char* format, DType& dtype) {
+  if (format == nullptr) return false;
+  if (std::strchr("@=<^", *format) != nullptr && *format != '\0') ++format;
+  if (std::strcmp(format, "f") == 0) dtype = DType::float32;
+  else if (std::strcmp(format, "d") == 0) dtype = DType::float64;
+  else return false;
+  return true;
+}
+
+// The first and one past the last byte of a tensor that is not empty.
+std::pair<const char*, const char*> extent(const ConstTensor& t) {
+  const char *low = static_cast<const char*>(t.data), *high = low + size_of(t.dtype);
+  for (int d = 0; d < t.ndim; ++d) {
+    const std::int64_t reach = (t.shape[d] - 1) * t.strides[d];
+    (reach < 0 ? low : high) += reach;
+  }
+  return {low, high};
+}
+
+// Whether some elements may lie upon others: sorted by stride, each dimension must step over all of the
+// smaller ones.
+bool overlaps_itself(const ConstTensor& t) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> dims;
+  for (int d = 0; d < t.ndim; ++d) {
+    if (t.shape[d] > 1) dims.emplace_back(std::abs(t.strides[d]), t.shape[d]);
+  }
+  std::sort(dims.begin(), dims.end());
+  std::int64_t reach = size_of(t.dtype);
+  for (const auto& [stride, size] : dims) {
+    if (stride < reach) return true;
+    reach += stride * (size - 1);
+  }
+  return false;
+}
+
+bool share_memory(const Array& a, const Array& b) {
+  if (a.tensor().size() == 0 || b.tensor().size() == 0) return false;
+  const auto [a_low, a_high] = extent(a.tensor());
+  const auto [b_low, b_high] = extent(b.tensor());
+  if (a_high <= b_low || b_high <= a_low) return false;
+  try {
+    constexpr int kMaxWork = 100000;  // what it may cost to tell interleaved views from overlapping ones
+    return nb::cast<bool>(numpy().shares_memory(a.object(), b.object(), kMaxWork));
+  } catch (nb::python_error& error) {
+    if (error.matches(numpy().too_hard)) return true;
+    throw;
+  }
+}
+
+}  // namespace
+
+Array::Array(Array&& other) noexcept
+    : object_(std::move(other.object_)),
+      buffer_(std::exchange(other.buffer_, Py_buffer{})),
+      tensor_(std::exchange(other.tensor_, Tensor{})) {}
+
+Array::~Array() {
+  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+}
+
+bool Array::view(int flags) {
+  if (PyObject_GetBuffer(object_.ptr(), &buffer_, flags) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  if (!parse_format(buffer_.format, tensor_.dtype)) return false;
+  tensor_.data = buffer_.buf;
+  tensor_.ndim = buffer_.ndim;
+  for (int d = 0; d < std::min(buffer_.ndim, kMaxDims); ++d) {
+    tensor_.shape[d] = buffer_.shape[d];
+    tensor_.strides[d] = buffer_.strides[d];
+  }
+  return true;
+}
+
+Array Array::input(const char* function, const char* name, nb::handle object) {
+  Array array;
+  if (object.is_none()) return array;
+  if (object.type().is(numpy().ndarray)) {
+    array.object_ = nb::borrow(object);
+  } else {
+    array.object_ = helper("as_array")(object, name, function);
+  }
+  if (!array.view(PyBUF_STRIDES | PyBUF_FORMAT)) {
+    helper("refuse_dtype")(array.object_, name, function);
+    refuse<TypeError>(function, name, " is not an array bnpp can read");
+  }
+  if (!array.given()) {
+    refuse(function, name, " has no dimensions, but it needs to be an array, not a single number");
+  }
+  return array;
+}
+
+Array Array::output(const char* function, const char* name, nb::handle object) {
+  Array array;
+  if (object.is_none()) return array;
+  if (!nb::isinstance(object, numpy().ndarray)) {
+    refuse<TypeError>(function, name, " is of type ", type_of(object),
+                      ", but it needs to be a NumPy array");
+  }
+  array.object_ = nb::borrow(object);
+  if (!array.view(PyBUF_STRIDES | PyBUF_FORMAT)) {
+    helper("refuse_dtype")(array.object_, name, function);
+    refuse<TypeError>(function, name, " is not an array bnpp can write");
+  }
+  if (array.buffer_.readonly) {
+    refuse(function, name, " is read-only, but it needs to be writeable");
+  }
+  if (!array.given()) refuse(function, name, " has no dimensions, but it needs x's shape");
+  if (array.tensor_.ndim <= kMaxDims && overlaps_itself(array.tensor_)) {
+    refuse(function, name, " has elements that share memory with each other, but each needs its own");
+  }
+  return array;
+}
+
+Array Array::like(const Array& other) {
+  Array array;
+  array.object_ = numpy().empty_like(other.object_);
+  array.view(PyBUF_STRIDES | PyBUF_FORMAT);
+  return array;
+}
+
+Array Array::vector(std::int64_t size, DType dtype) {
+  Array array;
+  array.object_ =
+      numpy().empty(size, dtype == DType::float64 ? numpy().float64 : numpy().float32);
+  array.view(PyBUF_STRIDES | PyBUF_FORMAT);
+  return array;
+}
+
+void check_overlap(const char* function, const Array& out, std::initializer_list<Neighbour> inputs) {
+  for (const Neighbour& input : inputs) {
+    if (!input.array.given()) continue;
+    if (input.may_be_out && same_view(out.tensor(), input.array.tensor())) continue;
+    if (share_memory(out, input.array)) {
+      refuse(function, "out shares memory with ", input.name, ", but it needs ",
+             input.may_be_out ? "to be that very array or memory of its own" : "memory of its own");
+    }
+  }
+}
+
+bool same_view(const ConstTensor& a, const ConstTensor& b) {
+  bool same = a.data == b.data && a.dtype == b.dtype && a.ndim == b.ndim;
+  for (int d = 0; same && d < a.ndim; ++d) {
+    same = a.shape[d] == b.shape[d] && (a.strides[d] == b.strides[d] || a.shape[d] == 1);
+  }
+  return same;
+}
+
+DType statistics_dtype(DType dtype) {
+  return dtype == DType::float64 ? DType::float64 : DType::float32;
+}
+
+int to_int(const char* function, const char* name, nb::handle object) {
+  const long value = PyLong_Check(object.ptr()) ? PyLong_AsLong(object.ptr()) : [&] {
+    const nb::object index = nb::steal(PyNumber_Index(object.ptr()));
+    return index.is_valid() ? PyLong_AsLong(index.ptr()) : -1;
+  }();
+  if (PyErr_Occurred()) {
+    const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
+    PyErr_Clear();
+    if (!too_large) {
+      refuse<TypeError>(function, name, " is ", text_of(object), ", but it needs to be an integer");
+    }
+    refuse(function, name, " is ", text_of(object), ", which is far out of range");
+  }
+  if (value != static_cast<int>(value)) {
+    refuse(function, name, " is ", value, ", which is far out of range");
+  }
+  return static_cast<int>(value);
+}
+
+double to_double(const char* function, const char* name, nb::handle object) {
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (PyErr_Occurred()) {
+    PyErr_Clear();
+    refuse<TypeError>(function, name, " is ", text_of(object), ", but it needs to be a number");
+  }
+  return value;
+}
+
+int to_choice(const char* function, const char* name, nb::handle object,
+              std::initializer_list<const char*> choices) {
+  int position = 0;
+  std::string wanted;
+  for (const char* choice : choices) {
+    const bool none = *choice == '\0';
+    if (none ? object.is_none()
+             : PyUnicode_Check(object.ptr()) &&
+                   PyUnicode_CompareWithASCIIString(object.ptr(), choice) == 0) {
+      return position;
+    }
+    wanted += (position++ ? " or " : "") + (none ? "None" : "'" + std::string(choice) + "'");
+  }
+  refuse(function, name, " is ", text_of(object), ", but it needs to be ", wanted);
+}
+
+nb::object constant_vector(const std::vector<double>& values, DType dtype) {
+  const Array array = Array::vector(static_cast<std::int64_t>(values.size()), dtype);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (dtype == DType::float64) {
+      static_cast<double*>(array.tensor().data)[i] = values[i];
+    } else {
+      static_cast<float*>(array.tensor().data)[i] = static_cast<float>(values[i]);
+    }
+  }
+  array.object().attr("setflags")(false);
+  return array.object();
+}
+
+}  // namespace bnpp::python

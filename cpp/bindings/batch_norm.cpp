@@ -1,0 +1,250 @@
+// batch_norm, batch_norm_inference, their backwards, and what a forward saves for its backward.
+#include "bnpp/batch_norm.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "arrays.h"
+#include "bnpp/error.h"
+
+namespace bnpp::python {
+namespace {
+
+/// The core's saved state with the array it looks at.
+struct Saved {
+  BatchNormSaved core;
+  nb::object x;  // None if x is gone
+  std::string reason;
+
+  std::int64_t channels() const { return static_cast<std::int64_t>(core.mean.size()); }
+  std::int64_t statistics_bytes() const {
+    return static_cast<std::int64_t>(5 * core.mean.size() * sizeof(double));
+  }
+  nb::object vector(const std::vector<double>& values) const {
+    return constant_vector(values, statistics_dtype(core.x.dtype));
+  }
+  nb::tuple shape() const {
+    nb::list sizes;
+    for (int d = 0; d < core.x.ndim; ++d) sizes.append(core.x.shape[d]);
+    return nb::tuple(sizes);
+  }
+};
+
+Activation to_activation(const char* function, nb::handle object) {
+  return static_cast<Activation>(to_choice(function, "activation", object, {"", "relu"}));
+}
+
+// The output of a forward: the caller's, or a new one like x.
+Array forward_output(const char* function, nb::handle out, const Array& x, const Array& residual) {
+  if (out.is_none()) return Array::like(x);
+  Array array = Array::output(function, "out", out);
+  check_overlap(function, array, {{"x", x, true}, {"residual", residual, true}});
+  return array;
+}
+
+nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
+  const bool overwritten = same_view(x.tensor(), y.tensor()) && x.tensor().size() > 0;
+  Saved saved{std::move(core), overwritten ? nb::object(nb::none()) : x.object(), ""};
+  if (overwritten) {
+    saved.reason = "x was overwritten by out=x, and a backward needs it: give out other memory";
+  }
+  return nb::cast(std::move(saved));
+}
+
+nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object, nb::handle axis,
+                  nb::handle eps, nb::handle residual_object, nb::handle activation,
+                  nb::handle on_single, nb::handle out) {
+  constexpr const char* function = "batch_norm";
+  BatchNormArgs args;
+  args.axis = to_int(function, "axis", axis);
+  args.eps = to_double(function, "eps", eps);
+  args.activation = to_activation(function, activation);
+  constexpr int kInference = 2;
+  const int single =
+      to_choice(function, "on_single", on_single, {"error", "biased", "inference"});
+  if (single == kInference) {
+    throw ValueError(
+        "batch_norm: on_single is 'inference', but that needs running statistics, which only "
+        "bnpp.BatchNorm has");
+  }
+  args.on_single = static_cast<OnSingle>(single);
+  const Array x = Array::input(function, "x", x_object),
+              gamma = Array::input(function, "gamma", gamma_object),
+              beta = Array::input(function, "beta", beta_object),
+              residual = Array::input(function, "residual", residual_object);
+  if (!x.given()) throw TypeError("batch_norm: x is None, but it needs to be an array");
+  const Array y = forward_output(function, out, x, residual);
+  args.x = x.tensor();
+  args.gamma = gamma.tensor();
+  args.beta = beta.tensor();
+  args.residual = residual.tensor();
+  args.y = y.tensor();
+  BatchNormSaved saved;
+  {
+    nb::gil_scoped_release release;
+    saved = batch_norm(args);
+  }
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+}
+
+nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
+                     nb::handle mean_object, nb::handle var_object, nb::handle axis, nb::handle eps,
+                     nb::handle residual_object, nb::handle activation, nb::handle out, bool save) {
+  constexpr const char* function = "batch_norm_inference";
+  BatchNormInferenceArgs args;
+  args.axis = to_int(function, "axis", axis);
+  args.eps = to_double(function, "eps", eps);
+  args.activation = to_activation(function, activation);
+  args.keep_mask = save;
+  const Array x = Array::input(function, "x", x_object),
+              gamma = Array::input(function, "gamma", gamma_object),
+              beta = Array::input(function, "beta", beta_object),
+              mean = Array::input(function, "mean", mean_object),
+              var = Array::input(function, "var", var_object),
+              residual = Array::input(function, "residual", residual_object);
+  if (!x.given()) throw TypeError("batch_norm_inference: x is None, but it needs to be an array");
+  const Array y = forward_output(function, out, x, residual);
+  args.x = x.tensor();
+  args.gamma = gamma.tensor();
+  args.beta = beta.tensor();
+  args.mean = mean.tensor();
+  args.var = var.tensor();
+  args.residual = residual.tensor();
+  args.y = y.tensor();
+  BatchNormSaved saved;
+  {
+    nb::gil_scoped_release release;
+    saved = batch_norm_inference(args);
+  }
+  if (!save) return y.object();
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+}
+
+const Saved& to_saved(const char* function, nb::handle object) {
+  const Saved* saved = nullptr;
+  if (!nb::try_cast(object, saved) || saved == nullptr) {
+    throw TypeError(std::string(function) + ": saved is of type " +
+                    nb::cast<std::string>(object.type().attr("__name__")) +
+                    ", but it needs to be what the forward call returned");
+  }
+  if (!saved->reason.empty()) throw ValueError(std::string(function) + ": " + saved->reason);
+  return *saved;
+}
+
+/// The arrays of one backward call.
+struct Backward {
+  Array dy, x, dx, dgamma, dbeta, dresidual;
+  nb::object dresidual_object = nb::none();
+
+  Backward(const char* function, nb::handle dy_object, const Saved& saved, nb::handle out)
+      : dy(Array::input(function, "dy", dy_object)),
+        x(Array::input(function, "x", saved.x)),
+        dx(out.is_none() ? Array::like(x) : Array::output(function, "out", out)),
+        dgamma(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
+        dbeta(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
+        dresidual(needs_dresidual(saved, out) ? Array::like(x) : Array()) {
+    if (!dy.given()) {
+      throw TypeError(std::string(function) + ": dy is None, but it needs to be an array");
+    }
+    if (!same_view(x.tensor(), saved.core.x)) {
+      throw ValueError(std::string(function) +
+                       ": saved refers to an x that was resized or moved since the forward call");
+    }
+    if (!out.is_none()) check_overlap(function, dx, {{"dy", dy, true}, {"saved's x", x, false}});
+    if (saved.core.residual) dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
+  }
+
+  // Without ReLU the residual's gradient is dy itself, unless dx is about to be written there.
+  static bool needs_dresidual(const Saved& saved, nb::handle out) {
+    return saved.core.residual && (saved.core.activation == Activation::relu || !out.is_none());
+  }
+
+  BatchNormGrads grads() const {
+    BatchNormGrads g;
+    g.dy = dy.tensor();
+    g.dx = dx.tensor();
+    g.dgamma = dgamma.tensor();
+    g.dbeta = dbeta.tensor();
+    g.dresidual = dresidual.tensor();
+    return g;
+  }
+};
+
+nb::tuple backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
+  const Saved& saved = to_saved("batch_norm_backward", saved_object);
+  const Backward arrays("batch_norm_backward", dy, saved, out);
+  const BatchNormGrads grads = arrays.grads();
+  {
+    nb::gil_scoped_release release;
+    batch_norm_backward(saved.core, grads);
+  }
+  return nb::make_tuple(arrays.dx.object(), arrays.dgamma.object(), arrays.dbeta.object(),
+                        arrays.dresidual_object);
+}
+
+nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
+  const Saved& saved = to_saved("batch_norm_inference_backward", saved_object);
+  const Backward arrays("batch_norm_inference_backward", dy, saved, out);
+  const DType dtype = statistics_dtype(saved.core.x.dtype);
+  const Array dmean = Array::vector(saved.channels(), dtype),
+              dvar = Array::vector(saved.channels(), dtype);
+  BatchNormGrads grads = arrays.grads();
+  grads.dmean = dmean.tensor();
+  grads.dvar = dvar.tensor();
+  {
+    nb::gil_scoped_release release;
+    batch_norm_inference_backward(saved.core, grads);
+  }
+  return nb::make_tuple(arrays.dx.object(), arrays.dgamma.object(), arrays.dbeta.object(),
+                        dmean.object(), dvar.object(), arrays.dresidual_object);
+}
+
+}  // namespace
+
+void bind_batch_norm(nb::module_& m) {
+  nb::class_<Saved>(m, "Saved", "What a forward call leaves for its backward.")
+      .def_prop_ro("mean", [](const Saved& s) { return s.vector(s.core.mean); },
+                   "Mean of each channel, read-only, in the statistics dtype.")
+      .def_prop_ro("var", [](const Saved& s) { return s.vector(s.core.var); },
+                   "Biased variance of each channel, read-only, in the statistics dtype.")
+      .def_prop_ro("inv_std", [](const Saved& s) { return s.vector(s.core.inv_std); },
+                   "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
+      .def_prop_ro("count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
+      .def_prop_ro("shape", &Saved::shape, "The shape of x.")
+      .def_prop_ro("axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
+      .def_prop_ro("eps", [](const Saved& s) { return s.core.eps; }, "The eps of the call.")
+      .def_prop_ro("frozen", [](const Saved& s) { return s.core.frozen; },
+                   "Whether the statistics were given: constants of the backward.")
+      .def_prop_ro("reason",
+                   [](const Saved& s) {
+                     return s.reason.empty() ? std::nullopt : std::optional(s.reason);
+                   },
+                   "Why it cannot serve a backward, or None.")
+      .def_prop_ro("mask_nbytes", [](const Saved& s) { return s.core.mask_bytes; },
+                   "Bytes of the ReLU mask, one bit an element.")
+      .def_prop_ro("nbytes",
+                   [](const Saved& s) { return s.statistics_bytes() + s.core.mask_bytes; },
+                   "Bytes it holds itself; x is only referred to.")
+      .def("__repr__", [](const Saved& s) {
+        return "Saved(shape=" + nb::cast<std::string>(nb::repr(s.shape())) +
+               ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
+               (s.core.frozen ? ", frozen" : "") + (s.core.mask ? ", relu" : "") +
+               (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") + ")";
+      });
+  m.def("batch_norm", &forward, nb::arg("x"), nb::arg("gamma").none(), nb::arg("beta").none(),
+        nb::arg("axis"), nb::arg("eps"), nb::arg("residual").none(), nb::arg("activation").none(),
+        nb::arg("on_single"), nb::arg("out").none());
+  m.def("batch_norm_backward", &backward, nb::arg("dy"), nb::arg("saved"), nb::arg("out").none());
+  m.def("batch_norm_inference", &inference, nb::arg("x"), nb::arg("gamma").none(),
+        nb::arg("beta").none(), nb::arg("mean"), nb::arg("var"), nb::arg("axis"), nb::arg("eps"),
+        nb::arg("residual").none(), nb::arg("activation").none(), nb::arg("out").none(),
+        nb::arg("save"));
+  m.def("batch_norm_inference_backward", &inference_backward, nb::arg("dy"), nb::arg("saved"),
+        nb::arg("out").none());
+}
+
+}  // namespace bnpp::python

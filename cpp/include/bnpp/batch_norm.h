@@ -1,0 +1,81 @@
+// Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167): training forward and backward
+// (Algorithm 1, section 3.2 for feature maps), inference with given statistics (Algorithm 2) and its
+// backward. Channels lie along `axis`; all other axes are reduced over.
+//
+// Results do not depend on the number of threads, the instruction set or the alignment. Everything is
+// computed in float64 and rounded once, so y is right at any mean.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bnpp/tensor.h"
+
+namespace bnpp {
+
+enum class Activation : std::uint8_t { none, relu };
+
+/// What to do with one value a channel in training: refuse, or use its variance, 0.
+enum class OnSingle : std::uint8_t { error, biased };
+
+/// What a forward leaves for its backward: statistics in float64, one bit an element where there is a
+/// ReLU, and a view (not a copy) of x, which must still hold its values then.
+struct BatchNormSaved {
+  ConstTensor x;
+  int axis = 1;
+  double eps = 0;
+  std::int64_t count = 0;                // values a channel, m
+  std::vector<double> mean, mean_low;    // the mean is mean + mean_low
+  std::vector<double> var, inv_std;      // biased variance; 1 / sqrt(var + eps)
+  std::vector<double> gamma;             // all ones where none was given
+  std::unique_ptr<std::uint8_t[]> mask;  // z > 0, in x's own memory order; null without ReLU
+  std::int64_t mask_bytes = 0;
+  Activation activation = Activation::none;
+  bool residual = false;  // a residual was added
+  bool frozen = false;    // the statistics were given: constants of the backward
+};
+
+/// y = act(gamma * (x - mean) * inv_std + beta + residual), with the statistics of x itself.
+struct BatchNormArgs {
+  ConstTensor x;             // float32 or float64, 2 to 8 dimensions, any strides
+  ConstTensor gamma, beta;   // (C,), float32 or float64; not given: 1 and 0
+  ConstTensor residual;      // like x, or not given
+  Tensor y;                  // like x; x itself, residual itself, or apart from both
+  int axis = 1;              // negative counts from the end
+  double eps = 1e-5;
+  Activation activation = Activation::none;
+  OnSingle on_single = OnSingle::error;
+};
+BatchNormSaved batch_norm(const BatchNormArgs& args);
+
+/// The gradients of sum(dy * y). Vectors (C,) may be float32 or float64, or not given.
+///   g = dy * [z > 0];  dbeta = sum g;  dgamma = sum g * xh;
+///   dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m);  dresidual = g
+struct BatchNormGrads {
+  ConstTensor dy;         // like x
+  Tensor dx;              // like x; dy itself, or apart from dy and x
+  Tensor dgamma, dbeta;   // (C,)
+  Tensor dresidual;       // like x; only with a residual
+  Tensor dmean, dvar;     // (C,), only of batch_norm_inference_backward
+};
+void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grads);
+
+/// y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual), with given statistics.
+struct BatchNormInferenceArgs {
+  ConstTensor x, gamma, beta;
+  ConstTensor mean, var;  // (C,), float32 or float64
+  ConstTensor residual;
+  Tensor y;
+  int axis = 1;
+  double eps = 1e-5;
+  Activation activation = Activation::none;
+  bool keep_mask = false;  // fill the saved ReLU bits, for a backward
+};
+BatchNormSaved batch_norm_inference(const BatchNormInferenceArgs& args);
+
+///   dx = gamma * inv_std * g;  dgamma = sum g * xh;  dbeta = sum g;
+///   dmean = -gamma * inv_std * dbeta;  dvar = -1/2 * gamma * inv_std^2 * dgamma
+void batch_norm_inference_backward(const BatchNormSaved& saved, const BatchNormGrads& grads);
+
+}  // namespace bnpp

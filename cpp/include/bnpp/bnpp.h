@@ -1,0 +1,9 @@
+// All of bnpp's C++ interface.
+#pragma once
+
+#include "bnpp/batch_norm.h"
+#include "bnpp/dtype.h"
+#include "bnpp/error.h"
+#include "bnpp/moments.h"
+#include "bnpp/runtime.h"
+#include "bnpp/tensor.h"

@@ -1,0 +1,34 @@
+// The one translation unit that is compiled once for each instruction set; it exports `table`, nothing
+// else. It may include only what is here: a library template emitted with this unit's flags could be the
+// copy the linker keeps for everybody, an illegal instruction on older machines.
+#include <cstddef>
+#include <cstdint>
+#if defined(__x86_64__) && !defined(BNPP_SCALAR)
+#include <immintrin.h>
+#endif
+
+#include "bnpp/dtype.h"
+#include "kernels/table.h"
+#include "kernels/vec.h"
+// clang-format off: each builds on the ones before
+#include "kernels/walk.inl.h"
+#include "kernels/moments.inl.h"
+#include "kernels/affine.inl.h"
+#include "kernels/grad_sums.inl.h"
+#include "kernels/grad_input.inl.h"
+// clang-format on
+
+namespace bnpp::BNPP_ISA {
+
+extern const KernelTable table;
+const KernelTable table = {{
+#define BNPP_VERBS(name, type)                                                             \
+  {{moments_rows<type>, affine<type, Layout::rows>, grad_sums<type, Layout::rows>,         \
+    grad_input<type, Layout::rows>},                                                       \
+   {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>,         \
+    grad_input<type, Layout::cols>}},
+    BNPP_DTYPES(BNPP_VERBS)
+#undef BNPP_VERBS
+}};
+
+}  // namespace bnpp::BNPP_ISA

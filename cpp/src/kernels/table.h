@@ -1,0 +1,74 @@
+// The alphabet: four verbs, each in two layouts and for each dtype, as a table of function pointers.
+// Plain data only: the per-ISA units include this file.
+//
+// Every kernel works on one tile: `rows` runs of `cols` contiguous elements, the runs `*_stride`
+// elements apart. In layout `rows` the whole tile belongs to one channel and every parameter is one
+// number; in layout `cols` each column is a channel and every parameter has `cols` numbers.
+// Parameters, accumulators and results are float64; so is all arithmetic, with one rounding at the end.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bnpp {
+
+// Sums about a shift K that lies near the tile's values: s1 = sum (x - K), s2 = sum (x - K)^2.
+// K is chosen by the kernel and representable in x's dtype, so that x - K loses nothing.
+struct MomentsTile {
+  const void* x;
+  std::ptrdiff_t x_stride;
+  std::ptrdiff_t rows, cols;
+  double *shift, *s1, *s2;
+};
+
+// y = act((x - center) * scale + offset + residual). Mask rows are `mask_stride` bytes apart, the bit
+// of column j is bit j % 8 of byte j / 8.
+struct AffineTile {
+  const void* x;
+  const void* residual;  // or null
+  void* y;
+  std::uint8_t* mask;  // or null
+  std::ptrdiff_t x_stride, residual_stride, y_stride, mask_stride;
+  std::ptrdiff_t rows, cols;
+  const double *center, *scale, *offset;
+  bool relu;
+};
+
+// sum_g = sum g and sum_gx = sum g * (x - center), with g = dy where the mask has a bit (or no mask).
+struct GradSumsTile {
+  const void *dy, *x;
+  const std::uint8_t* mask;  // or null
+  std::ptrdiff_t dy_stride, x_stride, mask_stride;
+  std::ptrdiff_t rows, cols;
+  const double* center;
+  double *sum_g, *sum_gx;
+};
+
+// dx = a * g + b * (x - center) + c, and dresidual = g where asked for. Without x: dx = a * g.
+struct GradInputTile {
+  const void* dy;
+  const void* x;             // or null
+  const std::uint8_t* mask;  // or null
+  void* dx;
+  void* dresidual;  // or null
+  std::ptrdiff_t dy_stride, x_stride, mask_stride, dx_stride, dresidual_stride;
+  std::ptrdiff_t rows, cols;
+  const double *center, *a, *b, *c;
+};
+
+struct Verbs {
+  void (*moments)(const MomentsTile&);
+  void (*affine)(const AffineTile&);
+  void (*grad_sums)(const GradSumsTile&);
+  void (*grad_input)(const GradInputTile&);
+};
+
+enum class Layout : std::uint8_t { rows, cols };
+
+inline constexpr std::size_t kDTypes = 2, kLayouts = 2;
+
+struct KernelTable {
+  Verbs verbs[kDTypes][kLayouts];
+};
+
+}  // namespace bnpp

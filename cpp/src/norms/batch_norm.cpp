@@ -1,0 +1,80 @@
+// Batch normalization with the batch's own statistics (Ioffe & Szegedy 2015, Algorithm 1), and its backward:
+//   moments -> var = M2 / m, inv_std -> affine
+//   grad_sums -> dbeta, dgamma -> grad_input
+#include "bnpp/batch_norm.h"
+
+#include <utility>
+
+#include "norms/check.h"
+#include "norms/gradients.h"
+#include "norms/moments.h"
+#include "norms/normalize.h"
+#include "norms/saved.h"
+#include "norms/schedule.h"
+#include "runtime/dispatch.h"
+
+namespace bnpp {
+
+BatchNormSaved batch_norm(const BatchNormArgs& args) {
+  const Check check("batch_norm");
+  const ConstTensor& x = args.x;
+  const int axis = check.axis_of(x, args.axis);
+  check.eps(args.eps);
+  check.like(x, args.y, "y");
+  if (args.residual.given()) check.like(x, args.residual, "residual");
+  std::vector<double> gamma = check.vector(args.gamma, x, axis, "gamma", 1);
+  const std::vector<double> beta = check.vector(args.beta, x, axis, "beta", 0);
+  const Plan plan(x, axis);
+  if (plan.count == 1 && args.on_single == OnSingle::error) {
+    check.refuse("x has one value a channel (shape ", shape_text(x), ", axis ", axis,
+                 "), but training needs two or more, or on_single=\"biased\"");
+  }
+
+  BatchNormSaved saved = new_saved(x, plan, args.eps, std::move(gamma));
+  saved.activation = args.activation;
+  saved.residual = args.residual.given();
+  if (args.activation == Activation::relu) add_mask(saved, plan);
+  if (plan.count == 0) return saved;
+
+  const int threads = threads_for(2 * x.size() * size_of(x.dtype));
+  const Verbs& kernel = verbs(x.dtype, plan.layout);
+  const Operand input(x, plan, threads);
+  BlockMoments blocks(plan);
+  Normalize normalize(plan, args.residual, args.activation, args.y, threads);
+  reduce_finish_map(
+      plan, threads,
+      [&](const Tile& tile, std::int64_t block, int worker) {
+        blocks.reduce(kernel, input, tile, block, worker);
+      },
+      [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c) {
+          set_moments(saved, c, blocks.merged(c));
+          normalize.set_channel(c, saved, beta[static_cast<std::size_t>(c)]);
+        }
+      },
+      [&](const Tile& tile, int worker) {
+        normalize.apply(kernel, input, saved.mask.get(), tile, worker);
+      });
+  return saved;
+}
+
+void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grads) {
+  const Check check("batch_norm_backward");
+  if (saved.frozen) {
+    check.refuse("saved comes from batch_norm_inference, whose backward is batch_norm_inference_backward");
+  }
+  check_backward(check, saved, grads);
+
+  std::vector<double> dgamma(saved.mean.size()), dbeta(saved.mean.size());
+  const auto m = static_cast<double>(saved.count);
+  backward_pass(saved, grads, [&](std::size_t c, GradSums sum) {
+    dbeta[c] = sum.g;
+    dgamma[c] = sum.gx * saved.inv_std[c];
+    const double a = saved.gamma[c] * saved.inv_std[c];
+    return InputCoefficients{a, -a * saved.inv_std[c] * dgamma[c] / m, -a * dbeta[c] / m};
+  });
+  write_vector(grads.dgamma, dgamma);
+  write_vector(grads.dbeta, dbeta);
+}
+
+}  // namespace bnpp

@@ -1,0 +1,109 @@
+#include "norms/check.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace bnpp {
+namespace {
+
+template <class T>
+void read_values(const ConstTensor& v, std::vector<double>& values) {
+  const char* from = static_cast<const char*>(v.data);
+  for (std::size_t c = 0; c < values.size(); ++c) {
+    T value;
+    std::memcpy(&value, from + static_cast<std::int64_t>(c) * v.strides[0], sizeof(T));
+    values[c] = static_cast<double>(value);
+  }
+}
+
+template <class T>
+void write_values(const Tensor& v, const std::vector<double>& values) {
+  char* to = static_cast<char*>(v.data);
+  for (std::size_t c = 0; c < values.size(); ++c) {
+    const T value = static_cast<T>(values[c]);
+    std::memcpy(to + static_cast<std::int64_t>(c) * v.strides[0], &value, sizeof(T));
+  }
+}
+
+}  // namespace
+
+int Check::axis_of(const ConstTensor& x, int axis) const {
+  if (x.ndim < 2 || x.ndim > kMaxDims) {
+    refuse("x has ", x.ndim, " dimension", x.ndim == 1 ? "" : "s", ", but it needs 2 to ", kMaxDims);
+  }
+  if (axis < -x.ndim || axis >= x.ndim) {
+    refuse("axis is ", axis, ", but x has ", x.ndim, " dimensions: it needs to be from ", -x.ndim, " to ",
+           x.ndim - 1);
+  }
+  return axis < 0 ? axis + x.ndim : axis;
+}
+
+void Check::eps(double eps) const {
+  if (!(eps >= 0) || std::isinf(eps)) refuse("eps is ", eps, ", but it needs to be finite and >= 0");
+}
+
+void Check::like(const ConstTensor& x, const ConstTensor& t, const char* name,
+                 const char* x_name) const {
+  bool same = t.ndim == x.ndim;
+  for (int d = 0; same && d < x.ndim; ++d) same = t.shape[d] == x.shape[d];
+  if (!same) {
+    refuse(name, " has shape ", shape_text(t), ", but it needs ", x_name, "'s ", shape_text(x));
+  }
+  if (t.dtype != x.dtype) {
+    refuse<TypeError>(name, " has dtype ", name_of(t.dtype), ", but it needs ", x_name, "'s ",
+                      name_of(x.dtype));
+  }
+}
+
+void Check::length(const ConstTensor& v, const ConstTensor& x, int axis, const char* name) const {
+  if (v.ndim != 1) {
+    refuse(name, " has shape ", shape_text(v), ", but it needs one dimension, of x's ", x.shape[axis],
+           " channels along axis ", axis);
+  }
+  if (v.shape[0] != x.shape[axis]) {
+    refuse(name, " has ", v.shape[0], v.shape[0] == 1 ? " value" : " values", ", but x has ",
+           x.shape[axis], x.shape[axis] == 1 ? " channel" : " channels", " along axis ", axis);
+  }
+}
+
+std::vector<double> Check::vector(const ConstTensor& v, const ConstTensor& x, int axis,
+                                  const char* name, double fallback) const {
+  std::vector<double> values(static_cast<std::size_t>(x.shape[axis]), fallback);
+  if (!v.given()) return values;
+  length(v, x, axis, name);
+  switch (v.dtype) {
+#define BNPP_READ(dtype, type) \
+  case DType::dtype:           \
+    read_values<type>(v, values); \
+    break;
+    BNPP_DTYPES(BNPP_READ)
+#undef BNPP_READ
+  }
+  return values;
+}
+
+void Check::out_vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name) const {
+  if (v.given()) length(v, x, axis, name);
+}
+
+std::string shape_text(const ConstTensor& t) {
+  std::ostringstream text;
+  text << '(';
+  for (int d = 0; d < t.ndim; ++d) text << (d ? ", " : "") << t.shape[d];
+  text << (t.ndim == 1 ? ",)" : ")");
+  return text.str();
+}
+
+void write_vector(const Tensor& v, const std::vector<double>& values) {
+  if (!v.given()) return;
+  switch (v.dtype) {
+#define BNPP_WRITE(dtype, type) \
+  case DType::dtype:            \
+    write_values<type>(v, values); \
+    break;
+    BNPP_DTYPES(BNPP_WRITE)
+#undef BNPP_WRITE
+  }
+}
+
+}  // namespace bnpp

@@ -1,0 +1,174 @@
+#include "norms/gradients.h"
+
+#include <vector>
+
+#include "norms/moments.h"
+#include "norms/operand.h"
+#include "norms/plan.h"
+#include "norms/saved.h"
+#include "norms/schedule.h"
+#include "runtime/dispatch.h"
+
+namespace bnpp {
+namespace {
+
+/// The tensors of one backward call.
+struct Tensors {
+  Operand dy, x, dx, dresidual;
+  const std::uint8_t* mask;
+
+  Tensors(const BatchNormSaved& saved, const BatchNormGrads& grads, const Plan& plan, int threads)
+      : dy(grads.dy, plan, threads),
+        x(saved.x, plan, threads),
+        dx(grads.dx, plan, threads),
+        dresidual(grads.dresidual, plan, threads),
+        mask(saved.mask.get()) {}
+};
+
+/// The gradient sums of every (block, channel), about the channels' centres.
+class BlockGradSums {
+ public:
+  explicit BlockGradSums(const Plan& plan) : plan_(plan) {
+    g_.resize(static_cast<std::size_t>(plan.blocks * plan.channels));
+    gx_.resize(g_.size());
+  }
+
+  void reduce(const Verbs& verbs, const Tensors& t, const std::vector<double>& center,
+              const Tile& tile, std::int64_t block, int worker) {
+    const Operand::View dy = t.dy.read(tile, worker), x = t.x.read(tile, worker);
+    const std::size_t first = index(block, tile.c0);
+    GradSumsTile args;
+    args.dy = dy.data;
+    args.dy_stride = dy.stride;
+    args.x = x.data;
+    args.x_stride = x.stride;
+    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
+    args.mask_stride = plan_.mask_stride();
+    args.rows = plan_.rows(tile);
+    args.cols = plan_.cols(tile);
+    args.center = &center[static_cast<std::size_t>(tile.c0)];
+    args.sum_g = &g_[first];
+    args.sum_gx = &gx_[first];
+    verbs.grad_sums(args);
+  }
+
+  /// A channel's sums over all blocks, in a fixed tree.
+  GradSums total(std::int64_t channel) const { return total(0, plan_.blocks, channel); }
+
+ private:
+  std::size_t index(std::int64_t block, std::int64_t channel) const {
+    return static_cast<std::size_t>(block * plan_.channels + channel);
+  }
+  GradSums total(std::int64_t begin, std::int64_t end, std::int64_t channel) const {
+    if (end - begin == 1) return {g_[index(begin, channel)], gx_[index(begin, channel)]};
+    const std::int64_t middle = tree_split(begin, end);
+    const GradSums a = total(begin, middle, channel), b = total(middle, end, channel);
+    return {a.g + b.g, a.gx + b.gx};
+  }
+
+  const Plan& plan_;
+  std::vector<double> g_, gx_;
+};
+
+/// The coefficients of dx, about the channels' centres.
+class InputGradient {
+ public:
+  InputGradient(const Plan& plan, bool uses_x) : plan_(plan), uses_x_(uses_x) {
+    const auto channels = static_cast<std::size_t>(plan.channels);
+    a_.resize(channels);
+    b_.resize(channels);
+    c_.resize(channels);
+  }
+
+  void set_channel(std::int64_t channel, const InputCoefficients& k, double low) {
+    const auto c = static_cast<std::size_t>(channel);
+    a_[c] = k.a;
+    b_[c] = k.b;
+    c_[c] = k.c - k.b * low;
+  }
+
+  void apply(const Verbs& verbs, const Tensors& t, const std::vector<double>& center, const Tile& tile,
+             int worker) const {
+    const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
+                        dresidual = t.dresidual.write(tile, worker);
+    const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
+    const auto first = static_cast<std::size_t>(tile.c0);
+    GradInputTile args;
+    args.dy = dy.data;
+    args.dy_stride = dy.stride;
+    args.x = x.data;
+    args.x_stride = x.stride;
+    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
+    args.mask_stride = plan_.mask_stride();
+    args.dx = dx.data;
+    args.dx_stride = dx.stride;
+    args.dresidual = dresidual.data;
+    args.dresidual_stride = dresidual.stride;
+    args.rows = plan_.rows(tile);
+    args.cols = plan_.cols(tile);
+    args.center = &center[first];
+    args.a = &a_[first];
+    args.b = &b_[first];
+    args.c = &c_[first];
+    verbs.grad_input(args);
+    t.dx.written(tile, worker);
+    t.dresidual.written(tile, worker);
+  }
+
+ private:
+  const Plan& plan_;
+  bool uses_x_;
+  std::vector<double> a_, b_, c_;
+};
+
+}  // namespace
+
+void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
+  if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
+  if (saved.activation == Activation::relu && !saved.mask) {
+    check.refuse("saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
+  }
+  check.like(saved.x, grads.dy, "dy");
+  check.like(saved.x, grads.dx, "dx");
+  if (grads.dresidual.given()) {
+    if (!saved.residual) check.refuse("dresidual is given, but the forward call had no residual");
+    check.like(saved.x, grads.dresidual, "dresidual");
+  }
+  check.out_vector(grads.dgamma, saved.x, saved.axis, "dgamma");
+  check.out_vector(grads.dbeta, saved.x, saved.axis, "dbeta");
+  check.out_vector(grads.dmean, saved.x, saved.axis, "dmean");
+  check.out_vector(grads.dvar, saved.x, saved.axis, "dvar");
+}
+
+void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
+                   const std::function<InputCoefficients(std::size_t channel, GradSums)>& finish) {
+  const Plan plan(saved.x, saved.axis);
+  if (plan.count == 0) return;
+  const int threads = threads_for(3 * saved.x.size() * size_of(saved.x.dtype));
+  const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
+  const Tensors tensors(saved, grads, plan, threads);
+
+  std::vector<double> center(static_cast<std::size_t>(plan.channels)), low(center.size());
+  for (std::size_t c = 0; c < center.size(); ++c) {
+    const Center mean = center_of(saved, static_cast<std::int64_t>(c));
+    center[c] = mean.center;
+    low[c] = mean.low;
+  }
+  BlockGradSums sums(plan);
+  InputGradient input(plan, !saved.frozen);
+  reduce_finish_map(
+      plan, threads,
+      [&](const Tile& tile, std::int64_t block, int worker) {
+        sums.reduce(kernel, tensors, center, tile, block, worker);
+      },
+      [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t channel = begin; channel < end; ++channel) {
+          const auto c = static_cast<std::size_t>(channel);
+          const GradSums total = sums.total(channel);
+          input.set_channel(channel, finish(c, {total.g, total.gx - low[c] * total.g}), low[c]);
+        }
+      },
+      [&](const Tile& tile, int worker) { input.apply(kernel, tensors, center, tile, worker); });
+}
+
+}  // namespace bnpp

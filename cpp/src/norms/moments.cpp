@@ -1,0 +1,119 @@
+// mean = K + s1 / n, M2 = s2 - s1^2 / n for a block (K its shift), then
+//   d = mean_b - mean_a,  mean = mean_a + d * n_b / n,  M2 = M2_a + M2_b + d^2 * n_a * n_b / n
+// (Chan, Golub & LeVeque 1979). Sums are kept exactly as pairs hi + lo, so neither the order of merging nor
+// the number of parts costs digits.
+#include "norms/moments.h"
+
+#include <cmath>
+
+#include "norms/check.h"
+#include "norms/schedule.h"
+#include "runtime/dispatch.h"
+
+namespace bnpp {
+namespace {
+
+struct Pair {
+  double hi, lo;
+};
+
+// a + b as a rounded sum and its exact error (Knuth); with Inf or NaN the error is 0.
+Pair two_sum(double a, double b) {
+  const double hi = a + b;
+  const double from_b = hi - a;
+  const double lo = (a - (hi - from_b)) + (b - from_b);
+  return {hi, std::isfinite(lo) ? lo : 0.0};
+}
+
+Pair add(Pair a, double b) {
+  const Pair s = two_sum(a.hi, b);
+  return two_sum(s.hi, s.lo + a.lo);
+}
+
+Pair add(Pair a, Pair b) { return add(add(a, b.hi), b.lo); }
+
+}  // namespace
+
+std::int64_t tree_split(std::int64_t begin, std::int64_t end) {
+  std::int64_t half = 1;
+  while (2 * half < end - begin) half *= 2;
+  return begin + half;
+}
+
+ChannelMoments merge(const ChannelMoments& a, const ChannelMoments& b) {
+  if (a.count == 0) return b;
+  if (b.count == 0) return a;
+  ChannelMoments whole;
+  whole.count = a.count + b.count;
+  const double d = (b.mean - a.mean) + (b.mean_low - a.mean_low);
+  const double step = d * (b.count / whole.count);
+  const Pair mean = add({a.mean, a.mean_low}, step);
+  const Pair m2 = add(add({a.m2, a.m2_low}, {b.m2, b.m2_low}), d * step * a.count);
+  whole.mean = mean.hi;
+  whole.mean_low = mean.lo;
+  whole.m2 = m2.hi;
+  whole.m2_low = m2.lo;
+  return whole;
+}
+
+BlockMoments::BlockMoments(const Plan& plan) : plan_(plan) {
+  const auto size = static_cast<std::size_t>(plan.blocks * plan.channels);
+  shift_.resize(size);
+  s1_.resize(size);
+  s2_.resize(size);
+}
+
+void BlockMoments::reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block,
+                          int worker) {
+  const Operand::View view = x.read(tile, worker);
+  const std::size_t first = index(block, tile.c0);
+  verbs.moments({view.data, view.stride, plan_.rows(tile), plan_.cols(tile), &shift_[first],
+                 &s1_[first], &s2_[first]});
+}
+
+ChannelMoments BlockMoments::of_block(std::int64_t block, std::int64_t channel) const {
+  const std::size_t k = index(block, channel);
+  const Tile tile = plan_.tile(0, block);
+  ChannelMoments m;
+  m.count = static_cast<double>((tile.o1 - tile.o0) * (tile.i1 - tile.i0));
+  const Pair mean = two_sum(shift_[k], s1_[k] / m.count);
+  m.mean = mean.hi;
+  m.mean_low = mean.lo;
+  const double m2 = s2_[k] - s1_[k] * (s1_[k] / m.count);
+  m.m2 = m2 < 0 ? 0 : m2;  // keeps NaN
+  return m;
+}
+
+ChannelMoments BlockMoments::merged(std::int64_t begin, std::int64_t end, std::int64_t channel) const {
+  if (end - begin == 1) return of_block(begin, channel);
+  const std::int64_t middle = tree_split(begin, end);
+  return merge(merged(begin, middle, channel), merged(middle, end, channel));
+}
+
+ChannelMoments BlockMoments::merged(std::int64_t channel) const {
+  return merged(0, plan_.blocks, channel);
+}
+
+std::vector<ChannelMoments> moments(const ConstTensor& x, int axis) {
+  const Check check("moments");
+  const Plan plan(x, check.axis_of(x, axis));
+  std::vector<ChannelMoments> result(static_cast<std::size_t>(plan.channels));
+  if (plan.count == 0) return result;
+
+  const int threads = threads_for(x.size() * size_of(x.dtype));
+  const Operand operand(x, plan, threads);
+  const Verbs& kernel = verbs(x.dtype, plan.layout);
+  BlockMoments blocks(plan);
+  auto reduce = [&](std::int64_t task, int worker) {
+    const std::int64_t group = task / plan.blocks, block = task % plan.blocks;
+    blocks.reduce(kernel, operand, plan.tile(group, block), block, worker);
+  };
+  auto merge_channel = [&](std::int64_t channel, int) {
+    result[static_cast<std::size_t>(channel)] = blocks.merged(channel);
+  };
+  parallel_for(plan.groups * plan.blocks, threads, reduce);
+  parallel_for(plan.channels, threads, merge_channel);
+  return result;
+}
+
+}  // namespace bnpp

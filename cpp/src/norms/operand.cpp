@@ -1,0 +1,144 @@
+#include "norms/operand.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bnpp {
+namespace {
+
+// Buffers of different workers share no cache line.
+constexpr std::int64_t kLine = 64;
+
+// visit(offset, n, stride) for each stretch of elements [begin, end) along the innermost dimension.
+template <class Visit>
+void for_each_stretch(const Dims& dims, std::int64_t begin, std::int64_t end, Visit visit) {
+  if (dims.n == 0) {
+    if (begin < end) visit(0, std::int64_t{1}, std::int64_t{0});
+    return;
+  }
+  const Dim last = dims.dim[dims.n - 1];
+  Dims rest = dims;
+  --rest.n;
+  while (begin < end) {
+    const std::int64_t at = begin % last.size, n = std::min(last.size - at, end - begin);
+    visit(rest.offset(begin / last.size) + at * last.stride, n, last.stride);
+    begin += n;
+  }
+}
+
+template <std::size_t item>
+void copy_items(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride,
+                std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, item);
+}
+
+void copy_stretch(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride,
+                  std::int64_t n, std::int64_t item) {
+  if (to_stride == item && from_stride == item) {
+    std::memcpy(to, from, static_cast<std::size_t>(n * item));
+  } else if (item == 4) {
+    copy_items<4>(to, to_stride, from, from_stride, n);
+  } else {
+    copy_items<8>(to, to_stride, from, from_stride, n);
+  }
+}
+
+Dims collapse(const ConstTensor& t, const Axes& axes) {
+  Dims dims;
+  for (int k = 0; k < axes.n; ++k) dims.append({t.shape[axes.axis[k]], t.strides[axes.axis[k]]});
+  return dims;
+}
+
+}  // namespace
+
+void Dims::append(Dim d) {
+  if (d.size == 1) return;
+  if (n > 0 && dim[n - 1].stride == d.stride * d.size) {
+    dim[n - 1] = {dim[n - 1].size * d.size, d.stride};
+  } else {
+    dim[n++] = d;
+  }
+}
+
+std::int64_t Dims::offset(std::int64_t index) const {
+  std::int64_t bytes = 0;
+  for (int k = n - 1; k >= 0; --k) {
+    bytes += index % dim[k].size * dim[k].stride;
+    index /= dim[k].size;
+  }
+  return bytes;
+}
+
+Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads)
+    : plan_(plan), data_(static_cast<char*>(const_cast<void*>(tensor.data))), item_(0) {
+  if (!tensor.given()) {
+    data_ = nullptr;
+    return;
+  }
+  item_ = size_of(tensor.dtype);
+  channel_stride_ = tensor.strides[plan.channel_axis];
+  outer_ = collapse(tensor, plan.outer_axes);
+  inner_ = collapse(tensor, plan.inner_axes);
+  if (plan.layout == Layout::cols) inner_.append({plan.channels, channel_stride_});
+  direct_ = is_direct();
+  if (!direct_) {
+    buffer_bytes_ = (plan.max_tile_size() * item_ + kLine - 1) / kLine * kLine;
+    buffers_.reset(new char[static_cast<std::size_t>(buffer_bytes_ * threads + kLine)]);
+  }
+}
+
+bool Operand::is_direct() const {
+  const bool contiguous = inner_.n == 0 || (inner_.n == 1 && inner_.dim[0].stride == item_);
+  const bool one_stride = outer_.n == 0 || (outer_.n == 1 && outer_.dim[0].stride % item_ == 0);
+  const bool aligned = reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
+                       channel_stride_ % item_ == 0;
+  return contiguous && one_stride && aligned;
+}
+
+Operand::View Operand::in_place(const Tile& t) const {
+  const std::int64_t stride = outer_.n == 0 ? 0 : outer_.dim[0].stride;
+  return {data_ + t.c0 * channel_stride_ + t.o0 * stride + t.i0 * item_, stride / item_};
+}
+
+Operand::View Operand::buffer(const Tile& t, int worker) const {
+  char* first = buffers_.get();
+  first += kLine - reinterpret_cast<std::uintptr_t>(first) % kLine;
+  return {first + worker * buffer_bytes_, plan_.cols(t)};
+}
+
+template <bool to_buffer>
+void Operand::copy(const Tile& t, char* buffer) const {
+  const bool rows = plan_.layout == Layout::rows;
+  const std::int64_t begin = rows ? t.i0 : t.c0, end = rows ? t.i1 : t.c1;
+  char* base = data_ + (rows ? t.c0 * channel_stride_ : 0);
+  for (std::int64_t o = t.o0; o < t.o1; ++o) {
+    char* run = base + outer_.offset(o);
+    for_each_stretch(inner_, begin, end, [&](std::int64_t at, std::int64_t n, std::int64_t stride) {
+      if constexpr (to_buffer) {
+        copy_stretch(buffer, item_, run + at, stride, n, item_);
+      } else {
+        copy_stretch(run + at, stride, buffer, item_, n, item_);
+      }
+      buffer += n * item_;
+    });
+  }
+}
+
+Operand::View Operand::read(const Tile& tile, int worker) const {
+  if (data_ == nullptr) return {nullptr, 0};
+  if (direct_) return in_place(tile);
+  const View view = buffer(tile, worker);
+  copy<true>(tile, view.data);
+  return view;
+}
+
+Operand::View Operand::write(const Tile& tile, int worker) const {
+  if (data_ == nullptr) return {nullptr, 0};
+  return direct_ ? in_place(tile) : buffer(tile, worker);
+}
+
+void Operand::written(const Tile& tile, int worker) const {
+  if (data_ != nullptr && !direct_) copy<false>(tile, buffer(tile, worker).data);
+}
+
+}  // namespace bnpp

@@ -1,0 +1,69 @@
+// From shape and strides to {layout, outer, channels, inner} and blocks. All choices that depend on sizes
+// live here; the recipes do not know why.
+//
+// The axes of x that lie outside the channel axis in memory (larger strides) are `outer`, those inside it
+// are `inner`, whatever their order in the shape; so NCHW, NHWC, Fortran order and any permutation are
+// walked as they lie. Nothing inside the channels is layout `cols`, else it is `rows`.
+//
+// Block borders depend on the shape and memory order of x alone, never on the number of threads or on the
+// instruction set: the partial sums, and so the bits of every result, are the same for all.
+#pragma once
+
+#include <cstdint>
+
+#include "bnpp/tensor.h"
+#include "kernels/table.h"
+
+namespace bnpp {
+
+/// A part of the data: channels [c0, c1), outer positions [o0, o1), inner positions [i0, i1). In layout
+/// rows it has one channel, in layout cols there is one inner position.
+struct Tile {
+  std::int64_t c0, c1, o0, o1, i0, i1;
+};
+
+struct Axes {
+  int n = 0;
+  int axis[kMaxDims] = {};  // major to minor
+};
+
+class Plan {
+ public:
+  /// `axis` must be in [0, x.ndim).
+  Plan(const ConstTensor& x, int axis);
+
+  Layout layout;
+  std::int64_t outer, channels, inner;
+  std::int64_t count;  // values a channel: outer * inner
+  std::int64_t groups, blocks;
+  int channel_axis;
+  Axes outer_axes, inner_axes;
+
+  std::int64_t group_begin(std::int64_t group) const { return group * group_channels_; }
+  std::int64_t group_end(std::int64_t group) const;
+
+  /// Block `block` of the channels of group `group`.
+  Tile tile(std::int64_t group, std::int64_t block) const;
+
+  /// Rows and columns of a tile, as the kernels see it.
+  std::int64_t rows(const Tile& t) const { return t.o1 - t.o0; }
+  std::int64_t cols(const Tile& t) const {
+    return layout == Layout::rows ? t.i1 - t.i0 : t.c1 - t.c0;
+  }
+  std::int64_t max_tile_size() const;
+
+  /// The ReLU bits: one row of whole bytes for each row of the data.
+  std::int64_t mask_bytes() const;
+  std::int64_t mask_offset(const Tile& t) const;
+  std::int64_t mask_stride() const;
+
+ private:
+  std::int64_t mask_row() const;
+
+  std::int64_t group_channels_;
+  std::int64_t runs_per_block_;   // outer positions of a block
+  std::int64_t pieces_;           // blocks a run is cut into (rows, long runs)
+  std::int64_t piece_length_;     // inner positions of a block
+};
+
+}  // namespace bnpp

@@ -1,0 +1,59 @@
+// The two shapes every norm has: reduce, finish, map (training and backward), or map alone (inference).
+//
+// With channel groups enough for the threads each thread takes a group through all three steps, so that the
+// map reads what the reduction just brought into its cache. With few groups the threads share every group's
+// blocks, step by step. Either way the blocks, and so the bits, are the same.
+#pragma once
+
+#include <cstdint>
+
+#include "norms/plan.h"
+#include "runtime/parallel.h"
+
+namespace bnpp {
+
+/// reduce(tile, block, worker), then finish(first channel, last channel), then map(tile, worker).
+template <class Reduce, class Finish, class Map>
+void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish finish, Map map) {
+  // Below this many groups a thread, uneven shares would leave threads idle.
+  constexpr int kGroupsPerThread = 4;
+
+  auto finish_group = [&](std::int64_t group, int) {
+    finish(plan.group_begin(group), plan.group_end(group));
+  };
+  auto reduce_block = [&](std::int64_t group, std::int64_t block, int worker) {
+    reduce(plan.tile(group, block), block, worker);
+  };
+  auto map_block = [&](std::int64_t group, std::int64_t block, int worker) {
+    map(plan.tile(group, block), worker);
+  };
+
+  if (threads == 1 || plan.groups >= kGroupsPerThread * threads) {
+    auto whole_group = [&](std::int64_t group, int worker) {
+      for (std::int64_t b = 0; b < plan.blocks; ++b) reduce_block(group, b, worker);
+      finish_group(group, worker);
+      for (std::int64_t b = 0; b < plan.blocks; ++b) map_block(group, b, worker);
+    };
+    parallel_for(plan.groups, threads, whole_group);
+    return;
+  }
+  auto reduce_task = [&](std::int64_t task, int worker) {
+    reduce_block(task / plan.blocks, task % plan.blocks, worker);
+  };
+  auto map_task = [&](std::int64_t task, int worker) {
+    map_block(task / plan.blocks, task % plan.blocks, worker);
+  };
+  parallel_for(plan.groups * plan.blocks, threads, reduce_task);
+  parallel_for(plan.groups, threads, finish_group);
+  parallel_for(plan.groups * plan.blocks, threads, map_task);
+}
+
+template <class Map>
+void map_all(const Plan& plan, int threads, Map map) {
+  auto task = [&](std::int64_t task, int worker) {
+    map(plan.tile(task / plan.blocks, task % plan.blocks), worker);
+  };
+  parallel_for(plan.groups * plan.blocks, threads, task);
+}
+
+}  // namespace bnpp
