@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <sstream>
 #include <utility>
 
 #include "bnpp/error.h"
+#include "norms/check.h"
 
 namespace bnpp::python {
 namespace {
@@ -32,19 +32,7 @@ const NumPy& numpy() {
 
 nb::object helper(const char* name) { return nb::module_::import_("bnpp._arrays").attr(name); }
 
-template <class Error = ValueError, class... Parts>
-[[noreturn]] void refuse(const char* function, const Parts&... parts) {
-  std::ostringstream text;
-  text << function << ": ";
-  (text << ... << parts);
-  throw Error(text.str());
-}
-
-std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
-
-std::string type_of(nb::handle object) {
-  return nb::cast<std::string>(object.type().attr("__name__"));
-}
+std::string text_of(nb::handle object) { return nb::repr(object).c_str(); }
 
 // The dtype of a native-endian buffer format; false if bnpp has none for it.
 bool parse_format(const char* format, DType& dtype) {
@@ -122,6 +110,15 @@ bool Array::view(int flags) {
   return true;
 }
 
+void Array::check_dimensions(const char* function, const char* name) const {
+  if (tensor_.ndim == 0) {
+    Check(function).refuse(name, " is a single number, but it needs to be an array");
+  }
+  if (tensor_.ndim > kMaxDims) {
+    Check(function).refuse(name, " has ", tensor_.ndim, " dimensions, but it needs 2 to ", kMaxDims);
+  }
+}
+
 Array Array::input(const char* function, const char* name, nb::handle object) {
   Array array;
   if (object.is_none()) return array;
@@ -132,32 +129,37 @@ Array Array::input(const char* function, const char* name, nb::handle object) {
   }
   if (!array.view(PyBUF_STRIDES | PyBUF_FORMAT)) {
     helper("refuse_dtype")(array.object_, name, function);
-    refuse<TypeError>(function, name, " is not an array bnpp can read");
+    Check(function).refuse<TypeError>(name, " is not an array bnpp can read");
   }
-  if (!array.given()) {
-    refuse(function, name, " has no dimensions, but it needs to be an array, not a single number");
-  }
+  array.check_dimensions(function, name);
   return array;
+}
+
+Array Array::required(const char* function, const char* name, nb::handle object) {
+  if (object.is_none()) {
+    Check(function).refuse<TypeError>(name, " is None, but it needs to be an array");
+  }
+  return input(function, name, object);
 }
 
 Array Array::output(const char* function, const char* name, nb::handle object) {
   Array array;
   if (object.is_none()) return array;
   if (!nb::isinstance(object, numpy().ndarray)) {
-    refuse<TypeError>(function, name, " is of type ", type_of(object),
+    Check(function).refuse<TypeError>(name, " is of type ", type_of(object),
                       ", but it needs to be a NumPy array");
   }
   array.object_ = nb::borrow(object);
   if (!array.view(PyBUF_STRIDES | PyBUF_FORMAT)) {
     helper("refuse_dtype")(array.object_, name, function);
-    refuse<TypeError>(function, name, " is not an array bnpp can write");
+    Check(function).refuse<TypeError>(name, " is not an array bnpp can write");
   }
   if (array.buffer_.readonly) {
-    refuse(function, name, " is read-only, but it needs to be writeable");
+    Check(function).refuse(name, " is read-only, but it needs to be writeable");
   }
-  if (!array.given()) refuse(function, name, " has no dimensions, but it needs x's shape");
-  if (array.tensor_.ndim <= kMaxDims && overlaps_itself(array.tensor_)) {
-    refuse(function, name, " has elements that share memory with each other, but each needs its own");
+  array.check_dimensions(function, name);
+  if (overlaps_itself(array.tensor_)) {
+    Check(function).refuse(name, " has elements that share memory with each other, but each needs its own");
   }
   return array;
 }
@@ -182,10 +184,14 @@ void check_overlap(const char* function, const Array& out, std::initializer_list
     if (!input.array.given()) continue;
     if (input.may_be_out && same_view(out.tensor(), input.array.tensor())) continue;
     if (share_memory(out, input.array)) {
-      refuse(function, "out shares memory with ", input.name, ", but it needs ",
+      Check(function).refuse("out shares memory with ", input.name, ", but it needs ",
              input.may_be_out ? "to be that very array or memory of its own" : "memory of its own");
     }
   }
+}
+
+std::string type_of(nb::handle object) {
+  return nb::str(object.type().attr("__name__")).c_str();
 }
 
 bool same_view(const ConstTensor& a, const ConstTensor& b) {
@@ -209,12 +215,12 @@ int to_int(const char* function, const char* name, nb::handle object) {
     const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
     PyErr_Clear();
     if (!too_large) {
-      refuse<TypeError>(function, name, " is ", text_of(object), ", but it needs to be an integer");
+      Check(function).refuse<TypeError>(name, " is ", text_of(object), ", but it needs to be an integer");
     }
-    refuse(function, name, " is ", text_of(object), ", which is far out of range");
+    Check(function).refuse(name, " is ", text_of(object), ", which is far out of range");
   }
   if (value != static_cast<int>(value)) {
-    refuse(function, name, " is ", value, ", which is far out of range");
+    Check(function).refuse(name, " is ", value, ", which is far out of range");
   }
   return static_cast<int>(value);
 }
@@ -223,7 +229,7 @@ double to_double(const char* function, const char* name, nb::handle object) {
   const double value = PyFloat_AsDouble(object.ptr());
   if (PyErr_Occurred()) {
     PyErr_Clear();
-    refuse<TypeError>(function, name, " is ", text_of(object), ", but it needs to be a number");
+    Check(function).refuse<TypeError>(name, " is ", text_of(object), ", but it needs to be a number");
   }
   return value;
 }
@@ -241,7 +247,7 @@ int to_choice(const char* function, const char* name, nb::handle object,
     }
     wanted += (position++ ? " or " : "") + (none ? "None" : "'" + std::string(choice) + "'");
   }
-  refuse(function, name, " is ", text_of(object), ", but it needs to be ", wanted);
+  Check(function).refuse(name, " is ", text_of(object), ", but it needs to be ", wanted);
 }
 
 nb::object constant_vector(const std::vector<double>& values, DType dtype) {

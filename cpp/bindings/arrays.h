@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bnpp/moments.h"
 #include "bnpp/tensor.h"
 
 namespace bnpp::python {
@@ -25,6 +26,8 @@ class Array {
   /// An argument to read: a NumPy array as it is, anything else through bnpp._arrays.as_array. None is
   /// "not given".
   static Array input(const char* function, const char* name, nb::handle object);
+  /// The same, but None is refused.
+  static Array required(const char* function, const char* name, nb::handle object);
   /// An array to write, given by the caller: writeable, apart from itself.
   static Array output(const char* function, const char* name, nb::handle object);
   /// New, uninitialised, with the shape, dtype and memory order of `other`.
@@ -38,6 +41,7 @@ class Array {
 
  private:
   bool view(int flags);
+  void check_dimensions(const char* function, const char* name) const;
 
   nb::object object_;
   Py_buffer buffer_{};
@@ -55,6 +59,9 @@ void check_overlap(const char* function, const Array& out, std::initializer_list
 /// The same memory, shape and strides.
 bool same_view(const ConstTensor& a, const ConstTensor& b);
 
+/// The name of an object's type.
+std::string type_of(nb::handle object);
+
 /// The dtype of the statistics of a tensor.
 DType statistics_dtype(DType dtype);
 
@@ -63,6 +70,9 @@ double to_double(const char* function, const char* name, nb::handle object);
 /// The position of a string in `choices`; None is the choice "".
 int to_choice(const char* function, const char* name, nb::handle object,
               std::initializer_list<const char*> choices);
+
+/// The moments of channels as five float64 arrays: count, mean, mean_low, m2, m2_low.
+nb::tuple to_tuple(const std::vector<ChannelMoments>& channels);
 
 /// A new float32 or float64 array with these values, which cannot be written.
 nb::object constant_vector(const std::vector<double>& values, DType dtype);

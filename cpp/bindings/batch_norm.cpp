@@ -2,6 +2,7 @@
 #include "bnpp/batch_norm.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
 #include <optional>
@@ -10,6 +11,7 @@
 
 #include "arrays.h"
 #include "bnpp/error.h"
+#include "norms/check.h"
 
 namespace bnpp::python {
 namespace {
@@ -22,7 +24,11 @@ struct Saved {
 
   std::int64_t channels() const { return static_cast<std::int64_t>(core.mean.size()); }
   std::int64_t statistics_bytes() const {
-    return static_cast<std::int64_t>(5 * core.mean.size() * sizeof(double));
+    const auto vectors = {core.mean.size(), core.mean_low.size(), core.m2.size(),   core.m2_low.size(),
+                          core.var.size(),  core.inv_std.size(),  core.gamma.size()};
+    std::size_t values = 0;
+    for (const std::size_t size : vectors) values += size;
+    return static_cast<std::int64_t>(values * sizeof(double));
   }
   nb::object vector(const std::vector<double>& values) const {
     return constant_vector(values, statistics_dtype(core.x.dtype));
@@ -42,6 +48,7 @@ Activation to_activation(const char* function, nb::handle object) {
 Array forward_output(const char* function, nb::handle out, const Array& x, const Array& residual) {
   if (out.is_none()) return Array::like(x);
   Array array = Array::output(function, "out", out);
+  Check(function).like(x.tensor(), array.tensor(), "out");
   check_overlap(function, array, {{"x", x, true}, {"residual", residual, true}});
   return array;
 }
@@ -67,16 +74,14 @@ nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_
   const int single =
       to_choice(function, "on_single", on_single, {"error", "biased", "inference"});
   if (single == kInference) {
-    throw ValueError(
-        "batch_norm: on_single is 'inference', but that needs running statistics, which only "
-        "bnpp.BatchNorm has");
+    Check(function).refuse("on_single is 'inference', but that needs running statistics, which only "
+                           "bnpp.BatchNorm has");
   }
   args.on_single = static_cast<OnSingle>(single);
-  const Array x = Array::input(function, "x", x_object),
+  const Array x = Array::required(function, "x", x_object),
               gamma = Array::input(function, "gamma", gamma_object),
               beta = Array::input(function, "beta", beta_object),
               residual = Array::input(function, "residual", residual_object);
-  if (!x.given()) throw TypeError("batch_norm: x is None, but it needs to be an array");
   const Array y = forward_output(function, out, x, residual);
   args.x = x.tensor();
   args.gamma = gamma.tensor();
@@ -100,13 +105,12 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
   args.eps = to_double(function, "eps", eps);
   args.activation = to_activation(function, activation);
   args.keep_mask = save;
-  const Array x = Array::input(function, "x", x_object),
+  const Array x = Array::required(function, "x", x_object),
               gamma = Array::input(function, "gamma", gamma_object),
               beta = Array::input(function, "beta", beta_object),
-              mean = Array::input(function, "mean", mean_object),
-              var = Array::input(function, "var", var_object),
+              mean = Array::required(function, "mean", mean_object),
+              var = Array::required(function, "var", var_object),
               residual = Array::input(function, "residual", residual_object);
-  if (!x.given()) throw TypeError("batch_norm_inference: x is None, but it needs to be an array");
   const Array y = forward_output(function, out, x, residual);
   args.x = x.tensor();
   args.gamma = gamma.tensor();
@@ -127,11 +131,10 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
 const Saved& to_saved(const char* function, nb::handle object) {
   const Saved* saved = nullptr;
   if (!nb::try_cast(object, saved) || saved == nullptr) {
-    throw TypeError(std::string(function) + ": saved is of type " +
-                    nb::cast<std::string>(object.type().attr("__name__")) +
-                    ", but it needs to be what the forward call returned");
+    Check(function).refuse<TypeError>("saved is of type ", type_of(object),
+                                      ", but it needs to be what the forward call returned");
   }
-  if (!saved->reason.empty()) throw ValueError(std::string(function) + ": " + saved->reason);
+  if (!saved->reason.empty()) Check(function).refuse(saved->reason);
   return *saved;
 }
 
@@ -141,20 +144,19 @@ struct Backward {
   nb::object dresidual_object = nb::none();
 
   Backward(const char* function, nb::handle dy_object, const Saved& saved, nb::handle out)
-      : dy(Array::input(function, "dy", dy_object)),
+      : dy(Array::required(function, "dy", dy_object)),
         x(Array::input(function, "x", saved.x)),
         dx(out.is_none() ? Array::like(x) : Array::output(function, "out", out)),
         dgamma(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
         dbeta(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
         dresidual(needs_dresidual(saved, out) ? Array::like(x) : Array()) {
-    if (!dy.given()) {
-      throw TypeError(std::string(function) + ": dy is None, but it needs to be an array");
-    }
     if (!same_view(x.tensor(), saved.core.x)) {
-      throw ValueError(std::string(function) +
-                       ": saved refers to an x that was resized or moved since the forward call");
+      Check(function).refuse("saved refers to an x that was resized or moved since the forward call");
     }
-    if (!out.is_none()) check_overlap(function, dx, {{"dy", dy, true}, {"saved's x", x, false}});
+    if (!out.is_none()) {
+      Check(function).like(x.tensor(), dx.tensor(), "out");
+      check_overlap(function, dx, {{"dy", dy, true}, {"saved's x", x, false}});
+    }
     if (saved.core.residual) dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
   }
 
@@ -229,22 +231,26 @@ void bind_batch_norm(nb::module_& m) {
       .def_prop_ro("nbytes",
                    [](const Saved& s) { return s.statistics_bytes() + s.core.mask_bytes; },
                    "Bytes it holds itself; x is only referred to.")
+      .def("_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
+           "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
       .def("__repr__", [](const Saved& s) {
-        return "Saved(shape=" + nb::cast<std::string>(nb::repr(s.shape())) +
+        return "Saved(shape=" + std::string(nb::repr(s.shape()).c_str()) +
                ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
                (s.core.frozen ? ", frozen" : "") + (s.core.mask ? ", relu" : "") +
                (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") + ")";
       });
-  m.def("batch_norm", &forward, nb::arg("x"), nb::arg("gamma").none(), nb::arg("beta").none(),
-        nb::arg("axis"), nb::arg("eps"), nb::arg("residual").none(), nb::arg("activation").none(),
-        nb::arg("on_single"), nb::arg("out").none());
-  m.def("batch_norm_backward", &backward, nb::arg("dy"), nb::arg("saved"), nb::arg("out").none());
-  m.def("batch_norm_inference", &inference, nb::arg("x"), nb::arg("gamma").none(),
-        nb::arg("beta").none(), nb::arg("mean"), nb::arg("var"), nb::arg("axis"), nb::arg("eps"),
-        nb::arg("residual").none(), nb::arg("activation").none(), nb::arg("out").none(),
-        nb::arg("save"));
-  m.def("batch_norm_inference_backward", &inference_backward, nb::arg("dy"), nb::arg("saved"),
+  // Every argument may be None as far as nanobind is concerned: the refusals are ours.
+  m.def("batch_norm", &forward, nb::arg("x").none(), nb::arg("gamma").none(), nb::arg("beta").none(),
+        nb::arg("axis").none(), nb::arg("eps").none(), nb::arg("residual").none(),
+        nb::arg("activation").none(), nb::arg("on_single").none(), nb::arg("out").none());
+  m.def("batch_norm_backward", &backward, nb::arg("dy").none(), nb::arg("saved").none(),
         nb::arg("out").none());
+  m.def("batch_norm_inference", &inference, nb::arg("x").none(), nb::arg("gamma").none(),
+        nb::arg("beta").none(), nb::arg("mean").none(), nb::arg("var").none(), nb::arg("axis").none(),
+        nb::arg("eps").none(), nb::arg("residual").none(), nb::arg("activation").none(),
+        nb::arg("out").none(), nb::arg("save"));
+  m.def("batch_norm_inference_backward", &inference_backward, nb::arg("dy").none(),
+        nb::arg("saved").none(), nb::arg("out").none());
 }
 
 }  // namespace bnpp::python

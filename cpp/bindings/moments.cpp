@@ -16,23 +16,10 @@ constexpr double ChannelMoments::*kFields[] = {&ChannelMoments::count, &ChannelM
                                                &ChannelMoments::mean_low, &ChannelMoments::m2,
                                                &ChannelMoments::m2_low};
 
-nb::tuple to_tuple(const std::vector<ChannelMoments>& channels) {
-  nb::list fields;
-  for (const auto field : kFields) {
-    const Array values =
-        Array::vector(static_cast<std::int64_t>(channels.size()), DType::float64);
-    auto* to = static_cast<double*>(values.tensor().data);
-    for (std::size_t c = 0; c < channels.size(); ++c) to[c] = channels[c].*field;
-    fields.append(values.object());
-  }
-  return nb::tuple(fields);
-}
-
 std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
-  constexpr const char* function = "merge_moments";
   std::vector<ChannelMoments> channels;
   for (std::size_t f = 0; f < std::size(kFields); ++f) {
-    const Array values = Array::input(function, name, fields[f]);
+    const Array values = Array::required("merge_moments", name, fields[f]);
     const Tensor& t = values.tensor();
     if (f == 0) channels.resize(static_cast<std::size_t>(t.shape[0]));
     if (t.ndim != 1 || t.dtype != DType::float64 ||
@@ -49,8 +36,7 @@ std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
 
 nb::tuple moments_of(nb::handle x_object, nb::handle axis_object) {
   const int axis = to_int("moments", "axis", axis_object);
-  const Array x = Array::input("moments", "x", x_object);
-  if (!x.given()) throw TypeError("moments: x is None, but it needs to be an array");
+  const Array x = Array::required("moments", "x", x_object);
   std::vector<ChannelMoments> channels;
   {
     nb::gil_scoped_release release;
@@ -72,8 +58,20 @@ nb::tuple merged(nb::tuple a, nb::tuple b) {
 
 }  // namespace
 
+nb::tuple to_tuple(const std::vector<ChannelMoments>& channels) {
+  nb::list fields;
+  for (const auto field : kFields) {
+    const Array values =
+        Array::vector(static_cast<std::int64_t>(channels.size()), DType::float64);
+    auto* to = static_cast<double*>(values.tensor().data);
+    for (std::size_t c = 0; c < channels.size(); ++c) to[c] = channels[c].*field;
+    fields.append(values.object());
+  }
+  return nb::tuple(fields);
+}
+
 void bind_moments(nb::module_& m) {
-  m.def("moments", &moments_of, nb::arg("x"), nb::arg("axis"));
+  m.def("moments", &moments_of, nb::arg("x").none(), nb::arg("axis").none());
   m.def("merge_moments", &merged, nb::arg("a"), nb::arg("b"));
 }
 

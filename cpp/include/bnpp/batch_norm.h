@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "bnpp/moments.h"
 #include "bnpp/tensor.h"
 
 namespace bnpp {
@@ -27,6 +28,7 @@ struct BatchNormSaved {
   double eps = 0;
   std::int64_t count = 0;                // values a channel, m
   std::vector<double> mean, mean_low;    // the mean is mean + mean_low
+  std::vector<double> m2, m2_low;        // sum of (x - mean)^2, m2 + m2_low; none if frozen
   std::vector<double> var, inv_std;      // biased variance; 1 / sqrt(var + eps)
   std::vector<double> gamma;             // all ones where none was given
   std::unique_ptr<std::uint8_t[]> mask;  // z > 0, in x's own memory order; null without ReLU
@@ -34,6 +36,9 @@ struct BatchNormSaved {
   Activation activation = Activation::none;
   bool residual = false;  // a residual was added
   bool frozen = false;    // the statistics were given: constants of the backward
+
+  /// The batch's moments, to be merged with those of others. Throws ValueError if frozen.
+  std::vector<ChannelMoments> moments() const;
 };
 
 /// y = act(gamma * (x - mean) * inv_std + beta + residual), with the statistics of x itself.

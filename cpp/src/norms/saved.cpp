@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "bnpp/error.h"
+
 namespace bnpp {
 
 BatchNormSaved new_saved(const ConstTensor& x, const Plan& plan, double eps,
@@ -15,6 +17,8 @@ BatchNormSaved new_saved(const ConstTensor& x, const Plan& plan, double eps,
   saved.count = plan.count;
   saved.mean.assign(channels, 0);
   saved.mean_low.assign(channels, 0);
+  saved.m2.assign(channels, 0);
+  saved.m2_low.assign(channels, 0);
   saved.var.assign(channels, 0);
   saved.inv_std.assign(channels, inv_std_of(0, eps));
   saved.gamma = std::move(gamma);
@@ -25,8 +29,19 @@ void set_moments(BatchNormSaved& saved, std::int64_t channel, const ChannelMomen
   const auto c = static_cast<std::size_t>(channel);
   saved.mean[c] = moments.mean;
   saved.mean_low[c] = moments.mean_low;
+  saved.m2[c] = moments.m2;
+  saved.m2_low[c] = moments.m2_low;
   saved.var[c] = moments.m2 / moments.count;
   saved.inv_std[c] = inv_std_of(saved.var[c], saved.eps);
+}
+
+std::vector<ChannelMoments> BatchNormSaved::moments() const {
+  if (frozen) throw ValueError("BatchNormSaved::moments: the statistics were given, not measured");
+  std::vector<ChannelMoments> result(mean.size());
+  for (std::size_t c = 0; c < result.size(); ++c) {
+    result[c] = {static_cast<double>(count), mean[c], mean_low[c], m2[c], m2_low[c]};
+  }
+  return result;
 }
 
 void add_mask(BatchNormSaved& saved, const Plan& plan) {
