@@ -23,8 +23,12 @@ const NumPy& numpy() {
     const auto keep = [](const nb::object& from, const char* name) {
       return nb::object(from.attr(name)).release();
     };
-    return NumPy{keep(np, "ndarray"), keep(np, "empty"),         keep(np, "empty_like"),
-                 keep(np, "float32"), keep(np, "float64"),       keep(np, "shares_memory"),
+    return NumPy{keep(np, "ndarray"),
+                 keep(np, "empty"),
+                 keep(np, "empty_like"),
+                 keep(np, "float32"),
+                 keep(np, "float64"),
+                 keep(np, "shares_memory"),
                  keep(exceptions, "TooHardError")};
   }();
   return names;
@@ -38,9 +42,12 @@ std::string text_of(nb::handle object) { return nb::repr(object).c_str(); }
 bool parse_format(const char* format, DType& dtype) {
   if (format == nullptr) return false;
   if (std::strchr("@=<^", *format) != nullptr && *format != '\0') ++format;
-  if (std::strcmp(format, "f") == 0) dtype = DType::float32;
-  else if (std::strcmp(format, "d") == 0) dtype = DType::float64;
-  else return false;
+  if (std::strcmp(format, "f") == 0)
+    dtype = DType::float32;
+  else if (std::strcmp(format, "d") == 0)
+    dtype = DType::float64;
+  else
+    return false;
   return true;
 }
 
@@ -54,8 +61,8 @@ std::pair<const char*, const char*> extent(const ConstTensor& t) {
   return {low, high};
 }
 
-// Whether some elements may lie upon others: sorted by stride, each dimension must step over all of the
-// smaller ones.
+// Whether some elements may lie upon others: sorted by stride, each dimension must step over all of
+// the smaller ones.
 bool overlaps_itself(const ConstTensor& t) {
   std::vector<std::pair<std::int64_t, std::int64_t>> dims;
   for (int d = 0; d < t.ndim; ++d) {
@@ -76,7 +83,8 @@ bool share_memory(const Array& a, const Array& b) {
   const auto [b_low, b_high] = extent(b.tensor());
   if (a_high <= b_low || b_high <= a_low) return false;
   try {
-    constexpr int kMaxWork = 100000;  // what it may cost to tell interleaved views from overlapping ones
+    constexpr int kMaxWork =
+        100000;  // what it may cost to tell interleaved views from overlapping ones
     return nb::cast<bool>(numpy().shares_memory(a.object(), b.object(), kMaxWork));
   } catch (nb::python_error& error) {
     if (error.matches(numpy().too_hard)) return true;
@@ -115,7 +123,8 @@ void Array::check_dimensions(const char* function, const char* name) const {
     Check(function).refuse(name, " is a single number, but it needs to be an array");
   }
   if (tensor_.ndim > kMaxDims) {
-    Check(function).refuse(name, " has ", tensor_.ndim, " dimensions, but it needs 2 to ", kMaxDims);
+    Check(function).refuse(name, " has ", tensor_.ndim, " dimensions, but it needs 2 to ",
+                           kMaxDims);
   }
 }
 
@@ -147,7 +156,7 @@ Array Array::output(const char* function, const char* name, nb::handle object) {
   if (object.is_none()) return array;
   if (!nb::isinstance(object, numpy().ndarray)) {
     Check(function).refuse<TypeError>(name, " is of type ", type_of(object),
-                      ", but it needs to be a NumPy array");
+                                      ", but it needs to be a NumPy array");
   }
   array.object_ = nb::borrow(object);
   if (!array.view(PyBUF_STRIDES | PyBUF_FORMAT)) {
@@ -159,7 +168,8 @@ Array Array::output(const char* function, const char* name, nb::handle object) {
   }
   array.check_dimensions(function, name);
   if (overlaps_itself(array.tensor_)) {
-    Check(function).refuse(name, " has elements that share memory with each other, but each needs its own");
+    Check(function).refuse(
+        name, " has elements that share memory with each other, but each needs its own");
   }
   return array;
 }
@@ -173,26 +183,25 @@ Array Array::like(const Array& other) {
 
 Array Array::vector(std::int64_t size, DType dtype) {
   Array array;
-  array.object_ =
-      numpy().empty(size, dtype == DType::float64 ? numpy().float64 : numpy().float32);
+  array.object_ = numpy().empty(size, dtype == DType::float64 ? numpy().float64 : numpy().float32);
   array.view(PyBUF_STRIDES | PyBUF_FORMAT);
   return array;
 }
 
-void check_overlap(const char* function, const Array& out, std::initializer_list<Neighbour> inputs) {
+void check_overlap(const char* function, const Array& out,
+                   std::initializer_list<Neighbour> inputs) {
   for (const Neighbour& input : inputs) {
     if (!input.array.given()) continue;
     if (input.may_be_out && same_view(out.tensor(), input.array.tensor())) continue;
     if (share_memory(out, input.array)) {
-      Check(function).refuse("out shares memory with ", input.name, ", but it needs ",
-             input.may_be_out ? "to be that very array or memory of its own" : "memory of its own");
+      Check(function).refuse(
+          "out shares memory with ", input.name, ", but it needs ",
+          input.may_be_out ? "to be that very array or memory of its own" : "memory of its own");
     }
   }
 }
 
-std::string type_of(nb::handle object) {
-  return nb::str(object.type().attr("__name__")).c_str();
-}
+std::string type_of(nb::handle object) { return nb::str(object.type().attr("__name__")).c_str(); }
 
 bool same_view(const ConstTensor& a, const ConstTensor& b) {
   bool same = a.data == b.data && a.dtype == b.dtype && a.ndim == b.ndim;
@@ -215,7 +224,8 @@ int to_int(const char* function, const char* name, nb::handle object) {
     const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
     PyErr_Clear();
     if (!too_large) {
-      Check(function).refuse<TypeError>(name, " is ", text_of(object), ", but it needs to be an integer");
+      Check(function).refuse<TypeError>(name, " is ", text_of(object),
+                                        ", but it needs to be an integer");
     }
     Check(function).refuse(name, " is ", text_of(object), ", which is far out of range");
   }
@@ -229,7 +239,8 @@ double to_double(const char* function, const char* name, nb::handle object) {
   const double value = PyFloat_AsDouble(object.ptr());
   if (PyErr_Occurred()) {
     PyErr_Clear();
-    Check(function).refuse<TypeError>(name, " is ", text_of(object), ", but it needs to be a number");
+    Check(function).refuse<TypeError>(name, " is ", text_of(object),
+                                      ", but it needs to be a number");
   }
   return value;
 }

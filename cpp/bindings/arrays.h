@@ -23,8 +23,8 @@ class Array {
   Array& operator=(Array&&) = delete;
   ~Array();
 
-  /// An argument to read: a NumPy array as it is, anything else through bnpp._arrays.as_array. None is
-  /// "not given".
+  /// An argument to read: a NumPy array as it is, anything else through bnpp._arrays.as_array. None
+  /// is "not given".
   static Array input(const char* function, const char* name, nb::handle object);
   /// The same, but None is refused.
   static Array required(const char* function, const char* name, nb::handle object);

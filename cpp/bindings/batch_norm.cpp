@@ -24,8 +24,9 @@ struct Saved {
 
   std::int64_t channels() const { return static_cast<std::int64_t>(core.mean.size()); }
   std::int64_t statistics_bytes() const {
-    const auto vectors = {core.mean.size(), core.mean_low.size(), core.m2.size(),   core.m2_low.size(),
-                          core.var.size(),  core.inv_std.size(),  core.gamma.size()};
+    const auto vectors = {core.mean.size(),   core.mean_low.size(), core.m2.size(),
+                          core.m2_low.size(), core.var.size(),      core.inv_std.size(),
+                          core.gamma.size()};
     std::size_t values = 0;
     for (const std::size_t size : vectors) values += size;
     return static_cast<std::int64_t>(values * sizeof(double));
@@ -45,11 +46,12 @@ Activation to_activation(const char* function, nb::handle object) {
 }
 
 // The output of a forward: the caller's, or a new one like x.
-Array forward_output(const char* function, nb::handle out, const Array& x, const Array& residual) {
+Array forward_output(const char* function, nb::handle out, const Array& x,
+                     std::initializer_list<Neighbour> inputs) {
   if (out.is_none()) return Array::like(x);
   Array array = Array::output(function, "out", out);
   Check(function).like(x.tensor(), array.tensor(), "out");
-  check_overlap(function, array, {{"x", x, true}, {"residual", residual, true}});
+  check_overlap(function, array, inputs);
   return array;
 }
 
@@ -62,27 +64,31 @@ nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
   return nb::cast(std::move(saved));
 }
 
-nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object, nb::handle axis,
-                  nb::handle eps, nb::handle residual_object, nb::handle activation,
-                  nb::handle on_single, nb::handle out) {
+nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
+                  nb::handle axis, nb::handle eps, nb::handle residual_object,
+                  nb::handle activation, nb::handle on_single, nb::handle out) {
   constexpr const char* function = "batch_norm";
   BatchNormArgs args;
   args.axis = to_int(function, "axis", axis);
   args.eps = to_double(function, "eps", eps);
   args.activation = to_activation(function, activation);
   constexpr int kInference = 2;
-  const int single =
-      to_choice(function, "on_single", on_single, {"error", "biased", "inference"});
+  const int single = to_choice(function, "on_single", on_single, {"error", "biased", "inference"});
   if (single == kInference) {
-    Check(function).refuse("on_single is 'inference', but that needs running statistics, which only "
-                           "bnpp.BatchNorm has");
+    Check(function).refuse(
+        "on_single is 'inference', but that needs running statistics, which only "
+        "bnpp.BatchNorm has");
   }
   args.on_single = static_cast<OnSingle>(single);
   const Array x = Array::required(function, "x", x_object),
               gamma = Array::input(function, "gamma", gamma_object),
               beta = Array::input(function, "beta", beta_object),
               residual = Array::input(function, "residual", residual_object);
-  const Array y = forward_output(function, out, x, residual);
+  const Array y = forward_output(function, out, x,
+                                 {{"x", x, true},
+                                  {"residual", residual, true},
+                                  {"gamma", gamma, false},
+                                  {"beta", beta, false}});
   args.x = x.tensor();
   args.gamma = gamma.tensor();
   args.beta = beta.tensor();
@@ -111,7 +117,13 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
               mean = Array::required(function, "mean", mean_object),
               var = Array::required(function, "var", var_object),
               residual = Array::input(function, "residual", residual_object);
-  const Array y = forward_output(function, out, x, residual);
+  const Array y = forward_output(function, out, x,
+                                 {{"x", x, true},
+                                  {"residual", residual, true},
+                                  {"gamma", gamma, false},
+                                  {"beta", beta, false},
+                                  {"mean", mean, false},
+                                  {"var", var, false}});
   args.x = x.tensor();
   args.gamma = gamma.tensor();
   args.beta = beta.tensor();
@@ -151,13 +163,15 @@ struct Backward {
         dbeta(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
         dresidual(needs_dresidual(saved, out) ? Array::like(x) : Array()) {
     if (!same_view(x.tensor(), saved.core.x)) {
-      Check(function).refuse("saved refers to an x that was resized or moved since the forward call");
+      Check(function).refuse(
+          "saved refers to an x that was resized or moved since the forward call");
     }
     if (!out.is_none()) {
       Check(function).like(x.tensor(), dx.tensor(), "out");
       check_overlap(function, dx, {{"dy", dy, true}, {"saved's x", x, false}});
     }
-    if (saved.core.residual) dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
+    if (saved.core.residual)
+      dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
   }
 
   // Without ReLU the residual's gradient is dy itself, unless dx is about to be written there.
@@ -209,46 +223,56 @@ nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle 
 
 void bind_batch_norm(nb::module_& m) {
   nb::class_<Saved>(m, "Saved", "What a forward call leaves for its backward.")
-      .def_prop_ro("mean", [](const Saved& s) { return s.vector(s.core.mean); },
-                   "Mean of each channel, read-only, in the statistics dtype.")
-      .def_prop_ro("var", [](const Saved& s) { return s.vector(s.core.var); },
-                   "Biased variance of each channel, read-only, in the statistics dtype.")
-      .def_prop_ro("inv_std", [](const Saved& s) { return s.vector(s.core.inv_std); },
-                   "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
-      .def_prop_ro("count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
+      .def_prop_ro(
+          "mean", [](const Saved& s) { return s.vector(s.core.mean); },
+          "Mean of each channel, read-only, in the statistics dtype.")
+      .def_prop_ro(
+          "var", [](const Saved& s) { return s.vector(s.core.var); },
+          "Biased variance of each channel, read-only, in the statistics dtype.")
+      .def_prop_ro(
+          "inv_std", [](const Saved& s) { return s.vector(s.core.inv_std); },
+          "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
+      .def_prop_ro(
+          "count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
       .def_prop_ro("shape", &Saved::shape, "The shape of x.")
-      .def_prop_ro("axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
-      .def_prop_ro("eps", [](const Saved& s) { return s.core.eps; }, "The eps of the call.")
-      .def_prop_ro("frozen", [](const Saved& s) { return s.core.frozen; },
-                   "Whether the statistics were given: constants of the backward.")
-      .def_prop_ro("reason",
-                   [](const Saved& s) {
-                     return s.reason.empty() ? std::nullopt : std::optional(s.reason);
-                   },
-                   "Why it cannot serve a backward, or None.")
-      .def_prop_ro("mask_nbytes", [](const Saved& s) { return s.core.mask_bytes; },
-                   "Bytes of the ReLU mask, one bit an element.")
-      .def_prop_ro("nbytes",
-                   [](const Saved& s) { return s.statistics_bytes() + s.core.mask_bytes; },
-                   "Bytes it holds itself; x is only referred to.")
-      .def("_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
-           "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
+      .def_prop_ro(
+          "axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
+      .def_prop_ro(
+          "eps", [](const Saved& s) { return s.core.eps; }, "The eps of the call.")
+      .def_prop_ro(
+          "frozen", [](const Saved& s) { return s.core.frozen; },
+          "Whether the statistics were given: constants of the backward.")
+      .def_prop_ro(
+          "reason",
+          [](const Saved& s) { return s.reason.empty() ? std::nullopt : std::optional(s.reason); },
+          "Why it cannot serve a backward, or None.")
+      .def_prop_ro(
+          "mask_nbytes", [](const Saved& s) { return s.core.mask_bytes; },
+          "Bytes of the ReLU mask, one bit an element.")
+      .def_prop_ro(
+          "nbytes", [](const Saved& s) { return s.statistics_bytes() + s.core.mask_bytes; },
+          "Bytes it holds itself; x is only referred to.")
+      .def(
+          "_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
+          "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
       .def("__repr__", [](const Saved& s) {
         return "Saved(shape=" + std::string(nb::repr(s.shape()).c_str()) +
                ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
                (s.core.frozen ? ", frozen" : "") + (s.core.mask ? ", relu" : "") +
-               (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") + ")";
+               (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") +
+               ")";
       });
   // Every argument may be None as far as nanobind is concerned: the refusals are ours.
-  m.def("batch_norm", &forward, nb::arg("x").none(), nb::arg("gamma").none(), nb::arg("beta").none(),
-        nb::arg("axis").none(), nb::arg("eps").none(), nb::arg("residual").none(),
-        nb::arg("activation").none(), nb::arg("on_single").none(), nb::arg("out").none());
+  m.def("batch_norm", &forward, nb::arg("x").none(), nb::arg("gamma").none(),
+        nb::arg("beta").none(), nb::arg("axis").none(), nb::arg("eps").none(),
+        nb::arg("residual").none(), nb::arg("activation").none(), nb::arg("on_single").none(),
+        nb::arg("out").none());
   m.def("batch_norm_backward", &backward, nb::arg("dy").none(), nb::arg("saved").none(),
         nb::arg("out").none());
   m.def("batch_norm_inference", &inference, nb::arg("x").none(), nb::arg("gamma").none(),
-        nb::arg("beta").none(), nb::arg("mean").none(), nb::arg("var").none(), nb::arg("axis").none(),
-        nb::arg("eps").none(), nb::arg("residual").none(), nb::arg("activation").none(),
-        nb::arg("out").none(), nb::arg("save"));
+        nb::arg("beta").none(), nb::arg("mean").none(), nb::arg("var").none(),
+        nb::arg("axis").none(), nb::arg("eps").none(), nb::arg("residual").none(),
+        nb::arg("activation").none(), nb::arg("out").none(), nb::arg("save"));
   m.def("batch_norm_inference_backward", &inference_backward, nb::arg("dy").none(),
         nb::arg("saved").none(), nb::arg("out").none());
 }

@@ -1,5 +1,5 @@
-// The module bnpp._core. Its functions take positional arguments; names, defaults and documentation are
-// those of the Python functions above it.
+// The module bnpp._core. Its functions take positional arguments; names, defaults and documentation
+// are those of the Python functions above it.
 #include <nanobind/nanobind.h>
 
 #include <exception>

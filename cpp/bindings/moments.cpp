@@ -12,9 +12,9 @@
 namespace bnpp::python {
 namespace {
 
-constexpr double ChannelMoments::*kFields[] = {&ChannelMoments::count, &ChannelMoments::mean,
-                                               &ChannelMoments::mean_low, &ChannelMoments::m2,
-                                               &ChannelMoments::m2_low};
+constexpr double ChannelMoments::* kFields[] = {&ChannelMoments::count, &ChannelMoments::mean,
+                                                &ChannelMoments::mean_low, &ChannelMoments::m2,
+                                                &ChannelMoments::m2_low};
 
 std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
   std::vector<ChannelMoments> channels;
@@ -24,7 +24,8 @@ std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
     if (f == 0) channels.resize(static_cast<std::size_t>(t.shape[0]));
     if (t.ndim != 1 || t.dtype != DType::float64 ||
         t.shape[0] != static_cast<std::int64_t>(channels.size())) {
-      throw ValueError(std::string("merge_moments: ") + name + " needs five float64 vectors of one length");
+      throw ValueError(std::string("merge_moments: ") + name +
+                       " needs five float64 vectors of one length");
     }
     for (std::size_t c = 0; c < channels.size(); ++c) {
       channels[c].*kFields[f] = *reinterpret_cast<const double*>(
@@ -49,8 +50,8 @@ nb::tuple merged(nb::tuple a, nb::tuple b) {
   std::vector<ChannelMoments> left = from_tuple("a", a);
   const std::vector<ChannelMoments> right = from_tuple("b", b);
   if (left.size() != right.size()) {
-    throw ValueError("merge_moments: b has " + std::to_string(right.size()) + " channels, but a has " +
-                     std::to_string(left.size()));
+    throw ValueError("merge_moments: b has " + std::to_string(right.size()) +
+                     " channels, but a has " + std::to_string(left.size()));
   }
   for (std::size_t c = 0; c < left.size(); ++c) left[c] = merge(left[c], right[c]);
   return to_tuple(left);
@@ -61,8 +62,7 @@ nb::tuple merged(nb::tuple a, nb::tuple b) {
 nb::tuple to_tuple(const std::vector<ChannelMoments>& channels) {
   nb::list fields;
   for (const auto field : kFields) {
-    const Array values =
-        Array::vector(static_cast<std::int64_t>(channels.size()), DType::float64);
+    const Array values = Array::vector(static_cast<std::int64_t>(channels.size()), DType::float64);
     auto* to = static_cast<double*>(values.tensor().data);
     for (std::size_t c = 0; c < channels.size(); ++c) to[c] = channels[c].*field;
     fields.append(values.object());

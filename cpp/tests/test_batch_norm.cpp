@@ -1,4 +1,5 @@
-// Forward and backward against the formulas, and the same bits for every instruction set and thread count.
+// Forward and backward against the formulas, and the same bits for every instruction set and thread
+// count.
 #include <cmath>
 
 #include "check.h"
@@ -13,9 +14,11 @@ struct Shape {
 
 // NCHW-like data through every call, as one flat vector of all results.
 template <class T>
-std::vector<T> everything(Shape shape, bool channels_last, bnpp::Activation activation, bool residual) {
+std::vector<T> everything(Shape shape, bool channels_last, bnpp::Activation activation,
+                          bool residual) {
   const auto size = static_cast<std::size_t>(shape.n * shape.c * shape.s);
-  const std::vector<T> x = normal<T>(size, 1e3), r = normal<T>(size, 0, 2), dy = normal<T>(size, 0, 3);
+  const std::vector<T> x = normal<T>(size, 1e3), r = normal<T>(size, 0, 2),
+                       dy = normal<T>(size, 0, 3);
   const std::vector<T> gamma = normal<T>(static_cast<std::size_t>(shape.c), 1, 4),
                        beta = normal<T>(static_cast<std::size_t>(shape.c), 0, 5);
   std::vector<T> y(size), dx(size), dresidual(size), dgamma(gamma.size()), dbeta(gamma.size());

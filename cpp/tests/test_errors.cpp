@@ -29,12 +29,18 @@ bool refused(Change change, const std::string& part) {
 int main() {
   CHECK(refused([](auto& a) { a.axis = 2; }, "axis is 2"));
   CHECK(refused([](auto& a) { a.eps = -1; }, "eps is -1"));
-  CHECK(refused([](auto& a) { a.gamma = dense(x.data(), {4}); }, "gamma has 4 values, but x has 3"));
+  CHECK(
+      refused([](auto& a) { a.gamma = dense(x.data(), {4}); }, "gamma has 4 values, but x has 3"));
   CHECK(refused([](auto& a) { a.beta = dense(x.data(), {3, 1}); }, "beta has shape (3, 1)"));
-  CHECK(refused([](auto& a) { a.residual = dense(x.data(), {3, 4}); }, "residual has shape (3, 4)"));
+  CHECK(
+      refused([](auto& a) { a.residual = dense(x.data(), {3, 4}); }, "residual has shape (3, 4)"));
   CHECK(refused([](auto& a) { a.x = dense(x.data(), {12}); }, "x has 1 dimension"));
-  CHECK(refused([](auto& a) { a.x = dense(x.data(), {1, 3}); a.y = dense(y.data(), {1, 3}); },
-                "one value a channel"));
+  CHECK(refused(
+      [](auto& a) {
+        a.x = dense(x.data(), {1, 3});
+        a.y = dense(y.data(), {1, 3});
+      },
+      "one value a channel"));
   CHECK(refused<TypeError>([](auto& a) { a.residual = dense(wide.data(), {4, 3}); },
                            "residual has dtype float64"));
 
@@ -53,7 +59,8 @@ int main() {
   CHECK(throws<ValueError>([&] { bnpp::batch_norm_inference_backward(saved, grads); },
                            "batch_norm_backward"));
   grads.dy = dense(x.data(), {3, 4});
-  CHECK(throws<ValueError>([&] { bnpp::batch_norm_backward(saved, grads); }, "dy has shape (3, 4)"));
+  CHECK(
+      throws<ValueError>([&] { bnpp::batch_norm_backward(saved, grads); }, "dy has shape (3, 4)"));
   CHECK(throws<ValueError>([] { bnpp::set_isa("mmx"); }, "'mmx'"));
   CHECK(throws<ValueError>([] { bnpp::set_thread_limit(-1); }, "n is negative"));
   return failures != 0;

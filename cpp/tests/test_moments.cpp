@@ -9,7 +9,8 @@ constexpr std::int64_t kRows = 5000, kChannels = 3;
 
 bnpp::ChannelMoments of_rows(const std::vector<float>& x, std::int64_t begin, std::int64_t end,
                              std::size_t channel) {
-  return bnpp::moments(bnpp::dense(x.data() + begin * kChannels, {end - begin, kChannels}))[channel];
+  return bnpp::moments(
+      bnpp::dense(x.data() + begin * kChannels, {end - begin, kChannels}))[channel];
 }
 
 bool close(double a, double b) { return std::abs(a - b) <= 2.3e-16 * std::abs(a); }

@@ -1,4 +1,5 @@
-// Many callers at once: each gets the bits a lone caller gets, also while the instruction set changes.
+// Many callers at once: each gets the bits a lone caller gets, also while the instruction set
+// changes.
 #include <thread>
 
 #include "check.h"

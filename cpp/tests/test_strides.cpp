@@ -16,7 +16,8 @@ std::vector<float> dense_result(const std::vector<float>& x) {
   return y;
 }
 
-// x in a buffer whose elements lie `gap` apart, the batch reversed, from an odd address if asked for.
+// x in a buffer whose elements lie `gap` apart, the batch reversed, from an odd address if asked
+// for.
 void with_gaps(std::int64_t gap, bool reversed, std::size_t offset) {
   const std::vector<float> x = normal<float>(kN * kC * kS, 10);
   std::vector<char> memory(static_cast<std::size_t>(kN * kC * kS * gap) * sizeof(float) + offset);
@@ -27,7 +28,8 @@ void with_gaps(std::int64_t gap, bool reversed, std::size_t offset) {
     view.strides[0] = -view.strides[0];
   }
   const auto at = [&](std::int64_t n, std::int64_t c, std::int64_t s) {
-    return static_cast<char*>(view.data) + n * view.strides[0] + c * view.strides[1] + s * view.strides[2];
+    return static_cast<char*>(view.data) + n * view.strides[0] + c * view.strides[1] +
+           s * view.strides[2];
   };
   const auto each = [&](auto visit) {
     for (std::int64_t n = 0; n < kN; ++n)

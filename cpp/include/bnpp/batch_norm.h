@@ -1,9 +1,9 @@
 // Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167): training forward and backward
-// (Algorithm 1, section 3.2 for feature maps), inference with given statistics (Algorithm 2) and its
-// backward. Channels lie along `axis`; all other axes are reduced over.
+// (Algorithm 1, section 3.2 for feature maps), inference with given statistics (Algorithm 2) and
+// its backward. Channels lie along `axis`; all other axes are reduced over.
 //
-// Results do not depend on the number of threads, the instruction set or the alignment. Everything is
-// computed in float64 and rounded once, so y is right at any mean.
+// Results do not depend on the number of threads, the instruction set or the alignment. Everything
+// is computed in float64 and rounded once, so y is right at any mean.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ enum class Activation : std::uint8_t { none, relu };
 /// What to do with one value a channel in training: refuse, or use its variance, 0.
 enum class OnSingle : std::uint8_t { error, biased };
 
-/// What a forward leaves for its backward: statistics in float64, one bit an element where there is a
-/// ReLU, and a view (not a copy) of x, which must still hold its values then.
+/// What a forward leaves for its backward: statistics in float64, one bit an element where there is
+/// a ReLU, and a view (not a copy) of x, which must still hold its values then.
 struct BatchNormSaved {
   ConstTensor x;
   int axis = 1;
@@ -43,11 +43,11 @@ struct BatchNormSaved {
 
 /// y = act(gamma * (x - mean) * inv_std + beta + residual), with the statistics of x itself.
 struct BatchNormArgs {
-  ConstTensor x;             // float32 or float64, 2 to 8 dimensions, any strides
-  ConstTensor gamma, beta;   // (C,), float32 or float64; not given: 1 and 0
-  ConstTensor residual;      // like x, or not given
-  Tensor y;                  // like x; x itself, residual itself, or apart from both
-  int axis = 1;              // negative counts from the end
+  ConstTensor x;            // float32 or float64, 2 to 8 dimensions, any strides
+  ConstTensor gamma, beta;  // (C,), float32 or float64; not given: 1 and 0
+  ConstTensor residual;     // like x, or not given
+  Tensor y;                 // like x; x itself, residual itself, or apart from both
+  int axis = 1;             // negative counts from the end
   double eps = 1e-5;
   Activation activation = Activation::none;
   OnSingle on_single = OnSingle::error;
@@ -58,11 +58,11 @@ BatchNormSaved batch_norm(const BatchNormArgs& args);
 ///   g = dy * [z > 0];  dbeta = sum g;  dgamma = sum g * xh;
 ///   dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m);  dresidual = g
 struct BatchNormGrads {
-  ConstTensor dy;         // like x
-  Tensor dx;              // like x; dy itself, or apart from dy and x
-  Tensor dgamma, dbeta;   // (C,)
-  Tensor dresidual;       // like x; only with a residual
-  Tensor dmean, dvar;     // (C,), only of batch_norm_inference_backward
+  ConstTensor dy;        // like x
+  Tensor dx;             // like x; dy itself, or apart from dy and x
+  Tensor dgamma, dbeta;  // (C,)
+  Tensor dresidual;      // like x; only with a residual
+  Tensor dmean, dvar;    // (C,), only of batch_norm_inference_backward
 };
 void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grads);
 

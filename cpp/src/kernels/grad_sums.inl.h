@@ -16,8 +16,8 @@ void grad_sums_tile(const GradSumsTile t) {
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
   const auto gradient = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes) {
-    return masked_gradient<T, has_mask>(dy + i * t.dy_stride + j, t.mask + i * t.mask_stride + j / 8,
-                                        lanes);
+    return masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
+                                        t.mask + i * t.mask_stride + j / 8, lanes);
   };
   if constexpr (layout == Layout::rows) {
     const Vec center = splat(*t.center);

@@ -1,6 +1,6 @@
-// The one translation unit that is compiled once for each instruction set; it exports `table`, nothing
-// else. It may include only what is here: a library template emitted with this unit's flags could be the
-// copy the linker keeps for everybody, an illegal instruction on older machines.
+// The one translation unit that is compiled once for each instruction set; it exports `table`,
+// nothing else. It may include only what is here: a library template emitted with this unit's flags
+// could be the copy the linker keeps for everybody, an illegal instruction on older machines.
 #include <cstddef>
 #include <cstdint>
 #if defined(__x86_64__) && !defined(BNPP_SCALAR)
@@ -22,10 +22,10 @@ namespace bnpp::BNPP_ISA {
 
 extern const KernelTable table;
 const KernelTable table = {{
-#define BNPP_VERBS(name, type)                                                             \
-  {{moments_rows<type>, affine<type, Layout::rows>, grad_sums<type, Layout::rows>,         \
-    grad_input<type, Layout::rows>},                                                       \
-   {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>,         \
+#define BNPP_VERBS(name, type)                                                     \
+  {{moments_rows<type>, affine<type, Layout::rows>, grad_sums<type, Layout::rows>, \
+    grad_input<type, Layout::rows>},                                               \
+   {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>, \
     grad_input<type, Layout::cols>}},
     BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS

@@ -1,60 +1,179 @@
 // moments: s1 = sum (x - K) and s2 = sum (x - K)^2, about a shift K near the values.
-// K is a mean of a few of the tile's own values, so sum (x - K)^2 exceeds M2 by a bounded factor only,
-// whatever the data; and it is rounded to x's dtype, so that equal values give differences of exactly 0.
+//
+// K is representable in x's dtype, so equal values give differences of exactly 0, and it is a mean
+// of some of the tile's own values, so s2 exceeds M2 by a bounded factor only, whatever the data.
+// That factor is nothing beside float32's own digits; float64 goes over the tile (in the cache by
+// now) a second time, about the first time's mean.
+//
+// Plain sums run over a few dozen terms only; then they join an exact pair hi + lo. So the sums of
+// parts of the data add up to those of the whole.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
 namespace {
 
+// Vectors, or rows, in a plain sum.
+constexpr std::ptrdiff_t kVectorsAPart = 32;
+constexpr std::ptrdiff_t kRowsAPart = 64;
+// Columns whose plain sums are held at a time.
+constexpr std::ptrdiff_t kColumnsAtOnce = 128;
 // Values whose mean is the shift of a column; a row takes one vector.
 constexpr std::ptrdiff_t kShiftRows = 8;
 
 template <class T>
-inline T row_shift(const T* x, std::ptrdiff_t cols) {
-  const std::ptrdiff_t n = cols < kLanes ? cols : kLanes;
-  const Vec first = splat(static_cast<double>(x[0]));
-  const Vec values = n < kLanes ? load(x, Some{n}, x[0]) : load(x);
-  const Vec shift = splat(x[0] + sum(values - first) / static_cast<double>(n));
-  T lanes[kLanes];
-  store(lanes, finite_or_zero(round_to<T>(shift)));
+inline constexpr int kPasses = sizeof(T) < sizeof(double) ? 1 : 2;
+
+struct LaneSum {
+  Vec hi = splat(0), lo = splat(0);
+  BNPP_INLINE void add(Vec v) {
+    Vec error;
+    hi = two_sum(hi, v, error);
+    lo = lo + error;
+  }
+};
+
+// v as a shift: rounded to T, and 0 where that is Inf or NaN.
+template <class T>
+inline Vec as_shift(Vec v) {
+  return finite_or_zero(round_to<T>(v));
+}
+template <class T>
+inline double as_shift(double v) {
+  double lanes[kLanes];
+  store(lanes, as_shift<T>(splat(v)));
   return lanes[0];
 }
 
 template <class T>
-void moments_rows(const MomentsTile& t) {
-  const T* x = static_cast<const T*>(t.x);
-  const T shift = row_shift(x, t.cols);
-  const Vec k = splat(static_cast<double>(shift));
-  Vec s1 = splat(0), s2 = splat(0);
+inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
+  const std::ptrdiff_t n = cols < kLanes ? cols : kLanes;
+  const double first = static_cast<double>(x[0]);
+  const Vec values = n < kLanes ? load(x, Some{n}, x[0]) : load(x);
+  return as_shift<T>(first + sum(values - splat(first)) / static_cast<double>(n));
+}
+
+template <class T>
+inline BlockSums sum_rows(const MomentsTile& t, double shift) {
+  const Vec k = splat(shift);
+  LaneSum s1, s2;
+  Vec part1 = splat(0), part2 = splat(0);
+  std::ptrdiff_t in_part = 0;
+  const auto flush = [&] {
+    s1.add(part1);
+    s2.add(part2);
+    part1 = part2 = splat(0);
+    in_part = 0;
+  };
   for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-    for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) {
-      const Vec d = load(x + i * t.x_stride + j, lanes, shift) - k;
-      s1 = s1 + d;
-      s2 = s2 + d * d;
+    const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
+    const T* const end = x + t.cols;
+    while (end - x >= kLanes) {
+      const std::ptrdiff_t whole = (end - x) / kLanes, room = kVectorsAPart - in_part;
+      const std::ptrdiff_t n = whole < room ? whole : room;
+      for (const T* const stop = x + n * kLanes; x < stop; x += kLanes) {
+        const Vec d = load(x) - k;
+        part1 = part1 + d;
+        part2 = part2 + d * d;
+      }
+      in_part += n;
+      if (in_part == kVectorsAPart) flush();
+    }
+    if (x < end) {
+      const Vec d = load(x, Some{end - x}, static_cast<T>(shift)) - k;
+      part1 = part1 + d;
+      part2 = part2 + d * d;
+      if (++in_part == kVectorsAPart) flush();
+    }
+  }
+  flush();
+  return {shift, sum_lanes(s1.hi, s1.lo), sum_lanes(s2.hi, s2.lo)};
+}
+
+template <class T>
+void moments_rows(const MomentsTile& t) {
+  BlockSums sums = sum_rows<T>(t, first_row_shift(static_cast<const T*>(t.x), t.cols));
+  if constexpr (kPasses<T> == 2) {
+    const auto n = static_cast<double>(t.rows * t.cols);
+    sums = sum_rows<T>(t, as_shift<T>(sums.shift + sums.s1.hi / n));
+  }
+  *t.sums = sums;
+}
+
+// The sums of up to kColumnsAtOnce columns, as vectors over the columns.
+struct ColumnSums {
+  double shift[kColumnsAtOnce], hi1[kColumnsAtOnce], lo1[kColumnsAtOnce], hi2[kColumnsAtOnce],
+      lo2[kColumnsAtOnce];
+};
+
+template <class T>
+inline void first_column_shifts(const MomentsTile& t, const T* x, std::ptrdiff_t cols,
+                                ColumnSums& sums) {
+  const std::ptrdiff_t n = t.rows < kShiftRows ? t.rows : kShiftRows;
+  const Vec share = splat(1.0 / static_cast<double>(n));
+  for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
+    const Vec first = load(x + j, lanes);
+    Vec rest = splat(0);
+    for (std::ptrdiff_t i = 1; i < n; ++i)
+      rest = rest + (load(x + i * t.x_stride + j, lanes) - first);
+    store(sums.shift + j, as_shift<T>(first + rest * share), lanes);
+  });
+}
+
+template <class T>
+inline void second_column_shifts(const MomentsTile& t, std::ptrdiff_t cols, ColumnSums& sums) {
+  const Vec share = splat(1.0 / static_cast<double>(t.rows));
+  for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
+    const Vec mean = load(sums.shift + j, lanes) + load(sums.hi1 + j, lanes) * share;
+    store(sums.shift + j, as_shift<T>(mean), lanes);
+  });
+}
+
+template <class Lanes>
+inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
+  Vec error;
+  store(hi, two_sum(load(hi, lanes), load(part, lanes), error), lanes);
+  store(lo, load(lo, lanes) + error, lanes);
+}
+
+template <class T>
+inline void sum_columns(const MomentsTile& t, const T* x, std::ptrdiff_t cols, ColumnSums& sums) {
+  double part1[kColumnsAtOnce], part2[kColumnsAtOnce];
+  for (std::ptrdiff_t j = 0; j < cols; ++j) {
+    sums.hi1[j] = sums.lo1[j] = sums.hi2[j] = sums.lo2[j] = 0;
+  }
+  for (std::ptrdiff_t first = 0; first < t.rows; first += kRowsAPart) {
+    const T* row = x + first * t.x_stride;
+    const std::ptrdiff_t left = t.rows - first;
+    accumulate_columns(left < kRowsAPart ? left : kRowsAPart, cols, part1, part2,
+                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2) {
+                         d = load(row + i * t.x_stride + j, lanes) - load(sums.shift + j, lanes);
+                         d2 = d * d;
+                       });
+    for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
+      join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
+      join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
     });
   }
-  *t.shift = static_cast<double>(shift);
-  *t.s1 = sum(s1);
-  *t.s2 = sum(s2);
 }
 
 template <class T>
 void moments_cols(const MomentsTile& tile) {
   const MomentsTile t = tile;  // a copy no store can alias
-  const T* x = static_cast<const T*>(t.x);
-  const std::ptrdiff_t n = t.rows < kShiftRows ? t.rows : kShiftRows;
-  const Vec share = splat(1.0 / static_cast<double>(n));
-  for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) {
-    const Vec first = load(x + j, lanes);
-    Vec rest = splat(0);
-    for (std::ptrdiff_t i = 1; i < n; ++i) rest = rest + (load(x + i * t.x_stride + j, lanes) - first);
-    store(t.shift + j, finite_or_zero(round_to<T>(first + rest * share)), lanes);
-  });
-  accumulate_columns(t.rows, t.cols, t.s1, t.s2,
-                     [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2) {
-                       d = load(x + i * t.x_stride + j, lanes) - load(t.shift + j, lanes);
-                       d2 = d * d;
-                     });
+  ColumnSums sums;
+  for (std::ptrdiff_t first = 0; first < t.cols; first += kColumnsAtOnce) {
+    const T* x = static_cast<const T*>(t.x) + first;
+    const std::ptrdiff_t left = t.cols - first,
+                         cols = left < kColumnsAtOnce ? left : kColumnsAtOnce;
+    first_column_shifts(t, x, cols, sums);
+    sum_columns(t, x, cols, sums);
+    if constexpr (kPasses<T> == 2) {
+      second_column_shifts<T>(t, cols, sums);
+      sum_columns(t, x, cols, sums);
+    }
+    for (std::ptrdiff_t j = 0; j < cols; ++j) {
+      t.sums[first + j] = {sums.shift[j], {sums.hi1[j], sums.lo1[j]}, {sums.hi2[j], sums.lo2[j]}};
+    }
+  }
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
-// The alphabet: four verbs, each in two layouts and for each dtype, as a table of function pointers.
-// Plain data only: the per-ISA units include this file.
+// The alphabet: four verbs, each in two layouts and for each dtype, as a table of function
+// pointers. Plain data only: the per-ISA units include this file.
 //
 // Every kernel works on one tile: `rows` runs of `cols` contiguous elements, the runs `*_stride`
 // elements apart. In layout `rows` the whole tile belongs to one channel and every parameter is one
 // number; in layout `cols` each column is a channel and every parameter has `cols` numbers.
-// Parameters, accumulators and results are float64; so is all arithmetic, with one rounding at the end.
+// Parameters, accumulators and results are float64; so is all arithmetic, with one rounding at the
+// end.
 #pragma once
 
 #include <cstddef>
@@ -12,17 +13,25 @@
 
 namespace bnpp {
 
+// A sum as an unevaluated pair: the value is hi + lo.
+struct PairSum {
+  double hi, lo;
+};
+
 // Sums about a shift K that lies near the tile's values: s1 = sum (x - K), s2 = sum (x - K)^2.
-// K is chosen by the kernel and representable in x's dtype, so that x - K loses nothing.
+struct BlockSums {
+  double shift;
+  PairSum s1, s2;
+};
 struct MomentsTile {
   const void* x;
   std::ptrdiff_t x_stride;
   std::ptrdiff_t rows, cols;
-  double *shift, *s1, *s2;
+  BlockSums* sums;
 };
 
-// y = act((x - center) * scale + offset + residual). Mask rows are `mask_stride` bytes apart, the bit
-// of column j is bit j % 8 of byte j / 8.
+// y = act((x - center) * scale + offset + residual). Mask rows are `mask_stride` bytes apart, the
+// bit of column j is bit j % 8 of byte j / 8.
 struct AffineTile {
   const void* x;
   const void* residual;  // or null
@@ -34,7 +43,8 @@ struct AffineTile {
   bool relu;
 };
 
-// sum_g = sum g and sum_gx = sum g * (x - center), with g = dy where the mask has a bit (or no mask).
+// sum_g = sum g and sum_gx = sum g * (x - center), with g = dy where the mask has a bit (or no
+// mask).
 struct GradSumsTile {
   const void *dy, *x;
   const std::uint8_t* mask;  // or null

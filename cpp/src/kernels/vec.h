@@ -1,7 +1,7 @@
 // The SIMD alphabet: Vec, 16 logical float64 lanes on every instruction set, and how each dtype is
 // loaded into it and stored from it. The only file that knows vector types and intrinsics.
-// Sixteen lanes everywhere, no fused multiply-add and one fixed tree for horizontal sums are what makes
-// the bits of all instruction sets agree.
+// Sixteen lanes everywhere, no fused multiply-add and one fixed tree for horizontal sums are what
+// makes the bits of all instruction sets agree.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -212,19 +212,36 @@ inline void store_mask(std::uint8_t* to, Mask m, Some some) {
   if (some.n > 8) to[1] = static_cast<std::uint8_t>(bits >> 8);
 }
 
-// The sum of all lanes, in one fixed tree: the upper half folded upon the lower, four times.
+// a + b = sum + error, exactly (Knuth). The error of an Inf is NaN.
+inline Vec two_sum(Vec a, Vec b, Vec& error) {
+  const Vec sum = a + b, from_b = sum - a;
+  error = (a - (sum - from_b)) + (b - from_b);
+  return sum;
+}
+
+// The sum of all lanes of hi + lo, in one fixed tree: the upper half folded upon the lower, four
+// times.
 template <std::ptrdiff_t half>
-inline void fold(double* lane) {
-  for (std::ptrdiff_t i = 0; i < half; ++i) lane[i] += lane[i + half];
+inline void fold(double* hi, double* lo) {
+  for (std::ptrdiff_t i = 0; i < half; ++i) {
+    const double a = hi[i], b = hi[i + half], sum = a + b, from_b = sum - a;
+    lo[i] += lo[i + half] + ((a - (sum - from_b)) + (b - from_b));
+    hi[i] = sum;
+  }
+}
+inline PairSum sum_lanes(Vec high, Vec low) {
+  double hi[kLanes], lo[kLanes];
+  store(hi, high);
+  store(lo, low);
+  fold<8>(hi, lo);
+  fold<4>(hi, lo);
+  fold<2>(hi, lo);
+  fold<1>(hi, lo);
+  return {hi[0], lo[0]};
 }
 inline double sum(Vec v) {
-  double lane[kLanes];
-  store(lane, v);
-  fold<8>(lane);
-  fold<4>(lane);
-  fold<2>(lane);
-  fold<1>(lane);
-  return lane[0];
+  const PairSum s = sum_lanes(v, splat(0));
+  return s.hi;
 }
 
 }  // namespace

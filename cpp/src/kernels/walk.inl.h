@@ -1,5 +1,5 @@
-// How a kernel walks its tile: vectors of 16 columns, the last one partial, and parameters that are one
-// number (layout rows) or one a column (layout cols).
+// How a kernel walks its tile: vectors of 16 columns, the last one partial, and parameters that are
+// one number (layout rows) or one a column (layout cols).
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -64,8 +64,8 @@ BNPP_INLINE void walk(std::ptrdiff_t rows, std::ptrdiff_t cols, Params params, E
 // Two running sums a column, updated with the terms of kRowsAtOnce rows at a time, added in pairs:
 // term(i, j, lanes, &first, &second) gives the terms of one vector.
 template <class Term>
-BNPP_INLINE void accumulate_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, double* sum1, double* sum2,
-                               Term term) {
+BNPP_INLINE void accumulate_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, double* sum1,
+                                    double* sum2, Term term) {
   for (std::ptrdiff_t j = 0; j < cols; ++j) sum1[j] = sum2[j] = 0;
   std::ptrdiff_t i = 0;
   for (; i + kRowsAtOnce <= rows; i += kRowsAtOnce) {

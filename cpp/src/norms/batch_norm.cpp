@@ -1,4 +1,5 @@
-// Batch normalization with the batch's own statistics (Ioffe & Szegedy 2015, Algorithm 1), and its backward:
+// Batch normalization with the batch's own statistics (Ioffe & Szegedy 2015, Algorithm 1), and its
+// backward:
 //   moments -> var = M2 / m, inv_std -> affine
 //   grad_sums -> dbeta, dgamma -> grad_input
 #include "bnpp/batch_norm.h"
@@ -25,7 +26,7 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
   std::vector<double> gamma = check.vector(args.gamma, x, axis, "gamma", 1);
   const std::vector<double> beta = check.vector(args.beta, x, axis, "beta", 0);
   const Plan plan(x, axis);
-  if (plan.count == 1 && args.on_single == OnSingle::error) {
+  if (plan.count == 1 && plan.channels > 0 && args.on_single == OnSingle::error) {
     check.refuse("x has one value a channel (shape ", shape_text(x), ", axis ", axis,
                  "), but training needs two or more, or on_single=\"biased\"");
   }
@@ -61,7 +62,8 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
 void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grads) {
   const Check check("batch_norm_backward");
   if (saved.frozen) {
-    check.refuse("saved comes from batch_norm_inference, whose backward is batch_norm_inference_backward");
+    check.refuse(
+        "saved comes from batch_norm_inference, whose backward is batch_norm_inference_backward");
   }
   check_backward(check, saved, grads);
 

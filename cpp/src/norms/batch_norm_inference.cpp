@@ -1,5 +1,5 @@
-// Batch normalization with given statistics (Ioffe & Szegedy 2015, Algorithm 2), and its backward, in which
-// the statistics are constants with gradients of their own:
+// Batch normalization with given statistics (Ioffe & Szegedy 2015, Algorithm 2), and its backward,
+// in which the statistics are constants with gradients of their own:
 //   affine
 //   grad_sums -> dbeta, dgamma, dmean, dvar -> grad_input
 #include <utility>

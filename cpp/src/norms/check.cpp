@@ -29,17 +29,19 @@ void write_values(const Tensor& v, const std::vector<double>& values) {
 
 int Check::axis_of(const ConstTensor& x, int axis) const {
   if (x.ndim < 2 || x.ndim > kMaxDims) {
-    refuse("x has ", x.ndim, " dimension", x.ndim == 1 ? "" : "s", ", but it needs 2 to ", kMaxDims);
+    refuse("x has ", x.ndim, " dimension", x.ndim == 1 ? "" : "s", ", but it needs 2 to ",
+           kMaxDims);
   }
   if (axis < -x.ndim || axis >= x.ndim) {
-    refuse("axis is ", axis, ", but x has ", x.ndim, " dimensions: it needs to be from ", -x.ndim, " to ",
-           x.ndim - 1);
+    refuse("axis is ", axis, ", but x has ", x.ndim, " dimensions: it needs to be from ", -x.ndim,
+           " to ", x.ndim - 1);
   }
   return axis < 0 ? axis + x.ndim : axis;
 }
 
 void Check::eps(double eps) const {
-  if (!(eps >= 0) || std::isinf(eps)) refuse("eps is ", eps, ", but it needs to be finite and >= 0");
+  if (!(eps >= 0) || std::isinf(eps))
+    refuse("eps is ", eps, ", but it needs to be finite and >= 0");
 }
 
 void Check::like(const ConstTensor& x, const ConstTensor& t, const char* name,
@@ -57,8 +59,8 @@ void Check::like(const ConstTensor& x, const ConstTensor& t, const char* name,
 
 void Check::length(const ConstTensor& v, const ConstTensor& x, int axis, const char* name) const {
   if (v.ndim != 1) {
-    refuse(name, " has shape ", shape_text(v), ", but it needs one dimension, of x's ", x.shape[axis],
-           " channels along axis ", axis);
+    refuse(name, " has shape ", shape_text(v), ", but it needs one dimension, of x's ",
+           x.shape[axis], " channels along axis ", axis);
   }
   if (v.shape[0] != x.shape[axis]) {
     refuse(name, " has ", v.shape[0], v.shape[0] == 1 ? " value" : " values", ", but x has ",
@@ -72,8 +74,8 @@ std::vector<double> Check::vector(const ConstTensor& v, const ConstTensor& x, in
   if (!v.given()) return values;
   length(v, x, axis, name);
   switch (v.dtype) {
-#define BNPP_READ(dtype, type) \
-  case DType::dtype:           \
+#define BNPP_READ(dtype, type)    \
+  case DType::dtype:              \
     read_values<type>(v, values); \
     break;
     BNPP_DTYPES(BNPP_READ)
@@ -82,7 +84,8 @@ std::vector<double> Check::vector(const ConstTensor& v, const ConstTensor& x, in
   return values;
 }
 
-void Check::out_vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name) const {
+void Check::out_vector(const ConstTensor& v, const ConstTensor& x, int axis,
+                       const char* name) const {
   if (v.given()) length(v, x, axis, name);
 }
 
@@ -97,8 +100,8 @@ std::string shape_text(const ConstTensor& t) {
 void write_vector(const Tensor& v, const std::vector<double>& values) {
   if (!v.given()) return;
   switch (v.dtype) {
-#define BNPP_WRITE(dtype, type) \
-  case DType::dtype:            \
+#define BNPP_WRITE(dtype, type)    \
+  case DType::dtype:               \
     write_values<type>(v, values); \
     break;
     BNPP_DTYPES(BNPP_WRITE)

@@ -1,4 +1,5 @@
-// Refusals: each is one sentence with the function's name, the argument, what it got and what it needs.
+// Refusals: each is one sentence with the function's name, the argument, what it got and what it
+// needs.
 #pragma once
 
 #include <sstream>

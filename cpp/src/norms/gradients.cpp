@@ -87,8 +87,8 @@ class InputGradient {
     c_[c] = k.c - k.b * low;
   }
 
-  void apply(const Verbs& verbs, const Tensors& t, const std::vector<double>& center, const Tile& tile,
-             int worker) const {
+  void apply(const Verbs& verbs, const Tensors& t, const std::vector<double>& center,
+             const Tile& tile, int worker) const {
     const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
                         dresidual = t.dresidual.write(tile, worker);
     const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
@@ -126,7 +126,8 @@ class InputGradient {
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
   if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
   if (saved.activation == Activation::relu && !saved.mask) {
-    check.refuse("saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
+    check.refuse(
+        "saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
   }
   check.like(saved.x, grads.dy, "dy");
   check.like(saved.x, grads.dx, "dx");

@@ -1,5 +1,5 @@
-// The backward pass that training and frozen batch normalization share: sums of the gradient, a little
-// algebra a channel, the gradient of the input.
+// The backward pass that training and frozen batch normalization share: sums of the gradient, a
+// little algebra a channel, the gradient of the input.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
-// mean = K + s1 / n, M2 = s2 - s1^2 / n for a block (K its shift), then
+// mean = K + s1 / n, M2 = s2 - s1^2 / n for a block (K its shift), and for two
 //   d = mean_b - mean_a,  mean = mean_a + d * n_b / n,  M2 = M2_a + M2_b + d^2 * n_a * n_b / n
-// (Chan, Golub & LeVeque 1979). Sums are kept exactly as pairs hi + lo, so neither the order of merging nor
-// the number of parts costs digits.
+// (Chan, Golub & LeVeque 1979). Sums are kept exactly as pairs hi + lo, so neither the order of
+// merging nor the number of parts costs digits.
 #include "norms/moments.h"
 
 #include <cmath>
@@ -13,24 +13,20 @@
 namespace bnpp {
 namespace {
 
-struct Pair {
-  double hi, lo;
-};
+using Pair = PairSum;
+
+double finite_or_zero(double v) { return std::isfinite(v) ? v : 0; }
 
 // a + b as a rounded sum and its exact error (Knuth); with Inf or NaN the error is 0.
 Pair two_sum(double a, double b) {
-  const double hi = a + b;
-  const double from_b = hi - a;
-  const double lo = (a - (hi - from_b)) + (b - from_b);
-  return {hi, std::isfinite(lo) ? lo : 0.0};
+  const double hi = a + b, from_b = hi - a;
+  return {hi, finite_or_zero((a - (hi - from_b)) + (b - from_b))};
 }
 
-Pair add(Pair a, double b) {
-  const Pair s = two_sum(a.hi, b);
-  return two_sum(s.hi, s.lo + a.lo);
+Pair add(Pair a, Pair b) {
+  const Pair s = two_sum(a.hi, b.hi);
+  return two_sum(s.hi, s.lo + (finite_or_zero(a.lo) + finite_or_zero(b.lo)));
 }
-
-Pair add(Pair a, Pair b) { return add(add(a, b.hi), b.lo); }
 
 }  // namespace
 
@@ -47,8 +43,8 @@ ChannelMoments merge(const ChannelMoments& a, const ChannelMoments& b) {
   whole.count = a.count + b.count;
   const double d = (b.mean - a.mean) + (b.mean_low - a.mean_low);
   const double step = d * (b.count / whole.count);
-  const Pair mean = add({a.mean, a.mean_low}, step);
-  const Pair m2 = add(add({a.m2, a.m2_low}, {b.m2, b.m2_low}), d * step * a.count);
+  const Pair mean = add({a.mean, a.mean_low}, {step, 0});
+  const Pair m2 = add(add({a.m2, a.m2_low}, {b.m2, b.m2_low}), {d * step * a.count, 0});
   whole.mean = mean.hi;
   whole.mean_low = mean.lo;
   whole.m2 = m2.hi;
@@ -56,35 +52,34 @@ ChannelMoments merge(const ChannelMoments& a, const ChannelMoments& b) {
   return whole;
 }
 
-BlockMoments::BlockMoments(const Plan& plan) : plan_(plan) {
-  const auto size = static_cast<std::size_t>(plan.blocks * plan.channels);
-  shift_.resize(size);
-  s1_.resize(size);
-  s2_.resize(size);
-}
+BlockMoments::BlockMoments(const Plan& plan)
+    : plan_(plan), sums_(static_cast<std::size_t>(plan.blocks * plan.channels)) {}
 
-void BlockMoments::reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block,
-                          int worker) {
+void BlockMoments::reduce(const Verbs& verbs, const Operand& x, const Tile& tile,
+                          std::int64_t block, int worker) {
   const Operand::View view = x.read(tile, worker);
-  const std::size_t first = index(block, tile.c0);
-  verbs.moments({view.data, view.stride, plan_.rows(tile), plan_.cols(tile), &shift_[first],
-                 &s1_[first], &s2_[first]});
+  verbs.moments(
+      {view.data, view.stride, plan_.rows(tile), plan_.cols(tile), &sums_[index(block, tile.c0)]});
 }
 
 ChannelMoments BlockMoments::of_block(std::int64_t block, std::int64_t channel) const {
-  const std::size_t k = index(block, channel);
+  const BlockSums& sums = sums_[index(block, channel)];
   const Tile tile = plan_.tile(0, block);
   ChannelMoments m;
   m.count = static_cast<double>((tile.o1 - tile.o0) * (tile.i1 - tile.i0));
-  const Pair mean = two_sum(shift_[k], s1_[k] / m.count);
+  const double step = (sums.s1.hi + finite_or_zero(sums.s1.lo)) / m.count;
+  const Pair mean = two_sum(sums.shift, step);
+  const Pair m2 = add(sums.s2, {-step * step * m.count, 0});
   m.mean = mean.hi;
   m.mean_low = mean.lo;
-  const double m2 = s2_[k] - s1_[k] * (s1_[k] / m.count);
-  m.m2 = m2 < 0 ? 0 : m2;  // keeps NaN
+  if (m2.hi < 0) return m;  // equal values but for rounding
+  m.m2 = m2.hi;             // NaN too
+  m.m2_low = m2.lo;
   return m;
 }
 
-ChannelMoments BlockMoments::merged(std::int64_t begin, std::int64_t end, std::int64_t channel) const {
+ChannelMoments BlockMoments::merged(std::int64_t begin, std::int64_t end,
+                                    std::int64_t channel) const {
   if (end - begin == 1) return of_block(begin, channel);
   const std::int64_t middle = tree_split(begin, end);
   return merge(merged(begin, middle, channel), merged(middle, end, channel));

@@ -17,7 +17,8 @@ class BlockMoments {
   explicit BlockMoments(const Plan& plan);
 
   /// Computes those of one tile.
-  void reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block, int worker);
+  void reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block,
+              int worker);
 
   /// Merges a channel's blocks in a fixed tree by block index: pairs, pairs of pairs, and so on.
   ChannelMoments merged(std::int64_t channel) const;
@@ -30,10 +31,11 @@ class BlockMoments {
   ChannelMoments merged(std::int64_t begin, std::int64_t end, std::int64_t channel) const;
 
   const Plan& plan_;
-  std::vector<double> shift_, s1_, s2_;
+  std::vector<BlockSums> sums_;
 };
 
-/// The split of a fixed tree over [begin, end): the largest power of two that leaves something right of it.
+/// The split of a fixed tree over [begin, end): the largest power of two that leaves something
+/// right of it.
 std::int64_t tree_split(std::int64_t begin, std::int64_t end);
 
 }  // namespace bnpp

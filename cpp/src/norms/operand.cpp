@@ -29,7 +29,8 @@ void for_each_stretch(const Dims& dims, std::int64_t begin, std::int64_t end, Vi
 template <std::size_t item>
 void copy_items(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride,
                 std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, item);
+  for (std::int64_t i = 0; i < n; ++i)
+    std::memcpy(to + i * to_stride, from + i * from_stride, item);
 }
 
 void copy_stretch(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride,
@@ -90,8 +91,9 @@ Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads)
 bool Operand::is_direct() const {
   const bool contiguous = inner_.n == 0 || (inner_.n == 1 && inner_.dim[0].stride == item_);
   const bool one_stride = outer_.n == 0 || (outer_.n == 1 && outer_.dim[0].stride % item_ == 0);
-  const bool aligned = reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
-                       channel_stride_ % item_ == 0;
+  const bool aligned =
+      reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
+      channel_stride_ % item_ == 0;
   return contiguous && one_stride && aligned;
 }
 

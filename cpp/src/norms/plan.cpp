@@ -6,10 +6,11 @@
 namespace bnpp {
 namespace {
 
-// Values a block of layout rows holds: enough that merging its partial sums costs nothing beside reading
-// it (64 KiB of float32), small enough to spread few channels over many threads.
+// Values a block of layout rows holds: enough that merging its partial sums costs nothing beside
+// reading it (64 KiB of float32), small enough to spread few channels over many threads.
 constexpr std::int64_t kRowsBlock = 16384;
-// Borders inside a run lie on multiples of this, so that vectors and mask bytes never straddle them.
+// Borders inside a run lie on multiples of this, so that vectors and mask bytes never straddle
+// them.
 constexpr std::int64_t kPieceAlign = 64;
 // Rows and channels of a block of layout cols.
 constexpr std::int64_t kColsBlock = 1024;
@@ -25,9 +26,8 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
   for (int d = 0; d < x.ndim; ++d) {
     if (d != axis && x.shape[d] != 1) sorted.axis[sorted.n++] = d;
   }
-  std::stable_sort(sorted.axis, sorted.axis + sorted.n, [&](int a, int b) {
-    return std::abs(x.strides[a]) > std::abs(x.strides[b]);
-  });
+  std::stable_sort(sorted.axis, sorted.axis + sorted.n,
+                   [&](int a, int b) { return std::abs(x.strides[a]) > std::abs(x.strides[b]); });
   for (int k = 0; k < sorted.n; ++k) {
     const int d = sorted.axis[k];
     const bool inside = channels == 1 || std::abs(x.strides[d]) < std::abs(x.strides[axis]);
@@ -37,12 +37,8 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
   }
   count = outer * inner;
   layout = inner_axes.n == 0 && channels > 1 ? Layout::cols : Layout::rows;
-  if (count == 0 || channels == 0) {
-    groups = blocks = 0;
-    return;
-  }
+  if (count == 0 || channels == 0) return;
 
-  pieces_ = 1;
   piece_length_ = inner;
   if (layout == Layout::cols) {
     group_channels_ = std::min(kColsChannels, channels);
@@ -55,7 +51,8 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
   } else {
     group_channels_ = 1;
     runs_per_block_ = 1;
-    piece_length_ = ceil_div(ceil_div(inner, ceil_div(inner, kRowsBlock)), kPieceAlign) * kPieceAlign;
+    piece_length_ =
+        ceil_div(ceil_div(inner, ceil_div(inner, kRowsBlock)), kPieceAlign) * kPieceAlign;
     pieces_ = ceil_div(inner, piece_length_);
     blocks = outer * pieces_;
   }
@@ -69,12 +66,17 @@ std::int64_t Plan::group_end(std::int64_t group) const {
 Tile Plan::tile(std::int64_t group, std::int64_t block) const {
   const std::int64_t o0 = block / pieces_ * runs_per_block_;
   const std::int64_t i0 = block % pieces_ * piece_length_;
-  return {group_begin(group), group_end(group),
-          o0,                 std::min(o0 + runs_per_block_, outer),
-          i0,                 std::min(i0 + piece_length_, inner)};
+  return {group_begin(group),
+          group_end(group),
+          o0,
+          std::min(o0 + runs_per_block_, outer),
+          i0,
+          std::min(i0 + piece_length_, inner)};
 }
 
-std::int64_t Plan::max_tile_size() const { return group_channels_ * runs_per_block_ * piece_length_; }
+std::int64_t Plan::max_tile_size() const {
+  return group_channels_ * runs_per_block_ * piece_length_;
+}
 
 std::int64_t Plan::mask_row() const {
   return ceil_div(layout == Layout::rows ? inner : channels, 8);

@@ -1,12 +1,13 @@
-// From shape and strides to {layout, outer, channels, inner} and blocks. All choices that depend on sizes
-// live here; the recipes do not know why.
+// From shape and strides to {layout, outer, channels, inner} and blocks. All choices that depend on
+// sizes live here; the recipes do not know why.
 //
-// The axes of x that lie outside the channel axis in memory (larger strides) are `outer`, those inside it
-// are `inner`, whatever their order in the shape; so NCHW, NHWC, Fortran order and any permutation are
-// walked as they lie. Nothing inside the channels is layout `cols`, else it is `rows`.
+// The axes of x that lie outside the channel axis in memory (larger strides) are `outer`, those
+// inside it are `inner`, whatever their order in the shape; so NCHW, NHWC, Fortran order and any
+// permutation are walked as they lie. Nothing inside the channels is layout `cols`, else it is
+// `rows`.
 //
-// Block borders depend on the shape and memory order of x alone, never on the number of threads or on the
-// instruction set: the partial sums, and so the bits of every result, are the same for all.
+// Block borders depend on the shape and memory order of x alone, never on the number of threads or
+// on the instruction set: the partial sums, and so the bits of every result, are the same for all.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,8 @@
 
 namespace bnpp {
 
-/// A part of the data: channels [c0, c1), outer positions [o0, o1), inner positions [i0, i1). In layout
-/// rows it has one channel, in layout cols there is one inner position.
+/// A part of the data: channels [c0, c1), outer positions [o0, o1), inner positions [i0, i1). In
+/// layout rows it has one channel, in layout cols there is one inner position.
 struct Tile {
   std::int64_t c0, c1, o0, o1, i0, i1;
 };
@@ -35,7 +36,7 @@ class Plan {
   Layout layout;
   std::int64_t outer, channels, inner;
   std::int64_t count;  // values a channel: outer * inner
-  std::int64_t groups, blocks;
+  std::int64_t groups = 0, blocks = 0;
   int channel_axis;
   Axes outer_axes, inner_axes;
 
@@ -60,10 +61,10 @@ class Plan {
  private:
   std::int64_t mask_row() const;
 
-  std::int64_t group_channels_;
-  std::int64_t runs_per_block_;   // outer positions of a block
-  std::int64_t pieces_;           // blocks a run is cut into (rows, long runs)
-  std::int64_t piece_length_;     // inner positions of a block
+  std::int64_t group_channels_ = 0;
+  std::int64_t runs_per_block_ = 0;  // outer positions of a block
+  std::int64_t pieces_ = 1;          // blocks a run is cut into (rows, long runs)
+  std::int64_t piece_length_ = 0;    // inner positions of a block
 };
 
 }  // namespace bnpp

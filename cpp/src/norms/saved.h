@@ -22,7 +22,8 @@ void add_mask(BatchNormSaved& saved, const Plan& plan);
 /// 1 / sqrt(var + eps), and 0 where var = eps = 0: there x - mean is 0 too.
 double inv_std_of(double var, double eps);
 
-/// The mean as center + low, the centre representable in x's dtype so that x - center loses nothing.
+/// The mean as center + low, the centre representable in x's dtype so that x - center loses
+/// nothing.
 struct Center {
   double center, low;
 };

@@ -1,8 +1,9 @@
-// The two shapes every norm has: reduce, finish, map (training and backward), or map alone (inference).
+// The two shapes every norm has: reduce, finish, map (training and backward), or map alone
+// (inference).
 //
-// With channel groups enough for the threads each thread takes a group through all three steps, so that the
-// map reads what the reduction just brought into its cache. With few groups the threads share every group's
-// blocks, step by step. Either way the blocks, and so the bits, are the same.
+// With channel groups enough for the threads each thread takes a group through all three steps, so
+// that the map reads what the reduction just brought into its cache. With few groups the threads
+// share every group's blocks, step by step. Either way the blocks, and so the bits, are the same.
 #pragma once
 
 #include <cstdint>

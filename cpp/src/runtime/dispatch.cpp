@@ -1,5 +1,5 @@
-// Picks the best usable table once, at the first call; BNPP_ISA in the environment forces one. Compiled
-// for the baseline, as all but the kernels are.
+// Picks the best usable table once, at the first call; BNPP_ISA in the environment forces one.
+// Compiled for the baseline, as all but the kernels are.
 #include "runtime/dispatch.h"
 
 #include <atomic>

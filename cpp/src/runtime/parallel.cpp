@@ -31,8 +31,9 @@ thread_local int thread_limit = 0;
 #if defined(_OPENMP)
 std::atomic<bool> pool_lost{false};  // in a child whose parent's pool could not be put to rest
 
-// libgomp's threads do not survive a fork, but the child believes they did and waits for them for ever.
-// So the pool is given up before a fork; parent and child each make a new one when they need it.
+// libgomp's threads do not survive a fork, but the child believes they did and waits for them for
+// ever. So the pool is given up before a fork; parent and child each make a new one when they need
+// it.
 void before_fork() {
   if (omp_pause_resource_all(omp_pause_hard) != 0) pool_lost = true;
 }
@@ -75,7 +76,8 @@ int get_threads() {
 }
 
 int set_thread_limit(int n) {
-  if (n < 0) throw ValueError("set_thread_limit: n is negative, it needs to be 0 (no limit) or more");
+  if (n < 0)
+    throw ValueError("set_thread_limit: n is negative, it needs to be 0 (no limit) or more");
   return std::exchange(thread_limit, n);
 }
 

@@ -1,5 +1,5 @@
-// Threads: the only place that knows how work is spread over them. Which thread does which task never
-// changes a result, so tasks are free to go anywhere.
+// Threads: the only place that knows how work is spread over them. Which thread does which task
+// never changes a result, so tasks are free to go anywhere.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ class TaskRef {
   void (*call_)(void*, std::int64_t, int);
 };
 
-/// run(task, worker) for every task in [0, tasks), worker < threads. Consecutive tasks tend to go to one
-/// worker, and the same ones to the same worker when called again.
+/// run(task, worker) for every task in [0, tasks), worker < threads. Consecutive tasks tend to go
+/// to one worker, and the same ones to the same worker when called again.
 void parallel_for(std::int64_t tasks, int threads, TaskRef run);
 
 /// The threads that work on `bytes` of memory deserves.
