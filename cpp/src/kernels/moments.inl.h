@@ -12,9 +12,9 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-// Vectors, or rows, in a plain sum.
-constexpr std::ptrdiff_t kVectorsAPart = 32;
-constexpr std::ptrdiff_t kRowsAPart = 64;
+// Additions to a plain sum; each adds one vector, or four that were added as a tree.
+constexpr int kAddsAPart = 8;
+constexpr std::ptrdiff_t kRowsAPart = kAddsAPart * kRowsAtOnce;
 // Columns whose plain sums are held at a time.
 constexpr std::ptrdiff_t kColumnsAtOnce = 128;
 // Values whose mean is the shift of a column; a row takes one vector.
@@ -52,41 +52,49 @@ inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
   return as_shift<T>(first + sum(values - splat(first)) / static_cast<double>(n));
 }
 
-template <class T>
-inline BlockSums sum_rows(const MomentsTile& t, double shift) {
-  const Vec k = splat(shift);
-  LaneSum s1, s2;
+// The plain sums of kAddsAPart terms, and the pairs they join.
+struct RowSums {
   Vec part1 = splat(0), part2 = splat(0);
-  std::ptrdiff_t in_part = 0;
-  const auto flush = [&] {
+  int adds = 0;
+  LaneSum s1, s2;
+
+  BNPP_INLINE void add(Vec d, Vec d2) {
+    part1 = part1 + d;
+    part2 = part2 + d2;
+    if (++adds == kAddsAPart) flush();
+  }
+  BNPP_INLINE void flush() {
     s1.add(part1);
     s2.add(part2);
     part1 = part2 = splat(0);
-    in_part = 0;
-  };
+    adds = 0;
+  }
+};
+
+template <class T>
+inline BlockSums sum_rows(const MomentsTile& t, double shift) {
+  const Vec k = splat(shift);
+  RowSums sums;
   for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
     const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
     const T* const end = x + t.cols;
-    while (end - x >= kLanes) {
-      const std::ptrdiff_t whole = (end - x) / kLanes, room = kVectorsAPart - in_part;
-      const std::ptrdiff_t n = whole < room ? whole : room;
-      for (const T* const stop = x + n * kLanes; x < stop; x += kLanes) {
-        const Vec d = load(x) - k;
-        part1 = part1 + d;
-        part2 = part2 + d * d;
-      }
-      in_part += n;
-      if (in_part == kVectorsAPart) flush();
+    for (; end - x >= 4 * kLanes; x += 4 * kLanes) {
+      const Vec a = load(x) - k, b = load(x + kLanes) - k;
+      const Vec ab = a + b, ab2 = a * a + b * b;
+      const Vec c = load(x + 2 * kLanes) - k, d = load(x + 3 * kLanes) - k;
+      sums.add(ab + (c + d), ab2 + (c * c + d * d));
+    }
+    for (; end - x >= kLanes; x += kLanes) {
+      const Vec d = load(x) - k;
+      sums.add(d, d * d);
     }
     if (x < end) {
       const Vec d = load(x, Some{end - x}, static_cast<T>(shift)) - k;
-      part1 = part1 + d;
-      part2 = part2 + d * d;
-      if (++in_part == kVectorsAPart) flush();
+      sums.add(d, d * d);
     }
   }
-  flush();
-  return {shift, sum_lanes(s1.hi, s1.lo), sum_lanes(s2.hi, s2.lo)};
+  sums.flush();
+  return {shift, sum_lanes(sums.s1.hi, sums.s1.lo), sum_lanes(sums.s2.hi, sums.s2.lo)};
 }
 
 template <class T>

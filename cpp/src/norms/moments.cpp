@@ -13,6 +13,7 @@
 namespace bnpp {
 namespace {
 
+// Arithmetic to twice float64's digits, on unevaluated sums hi + lo.
 using Pair = PairSum;
 
 double finite_or_zero(double v) { return std::isfinite(v) ? v : 0; }
@@ -28,6 +29,18 @@ Pair add(Pair a, Pair b) {
   return two_sum(s.hi, s.lo + (finite_or_zero(a.lo) + finite_or_zero(b.lo)));
 }
 
+Pair negative(Pair a) { return {-a.hi, -a.lo}; }
+
+Pair multiply(Pair a, Pair b) {
+  const double hi = a.hi * b.hi;
+  return {hi, finite_or_zero(std::fma(a.hi, b.hi, -hi) + (a.hi * b.lo + a.lo * b.hi))};
+}
+
+Pair divide(Pair a, double b) {
+  const double hi = a.hi / b;
+  return {hi, finite_or_zero((std::fma(-hi, b, a.hi) + a.lo) / b)};
+}
+
 }  // namespace
 
 std::int64_t tree_split(std::int64_t begin, std::int64_t end) {
@@ -41,10 +54,11 @@ ChannelMoments merge(const ChannelMoments& a, const ChannelMoments& b) {
   if (b.count == 0) return a;
   ChannelMoments whole;
   whole.count = a.count + b.count;
-  const double d = (b.mean - a.mean) + (b.mean_low - a.mean_low);
-  const double step = d * (b.count / whole.count);
-  const Pair mean = add({a.mean, a.mean_low}, {step, 0});
-  const Pair m2 = add(add({a.m2, a.m2_low}, {b.m2, b.m2_low}), {d * step * a.count, 0});
+  const Pair d = add({b.mean, b.mean_low}, {-a.mean, -a.mean_low});
+  const Pair step = divide(multiply(d, {b.count, 0}), whole.count);
+  const Pair mean = add({a.mean, a.mean_low}, step);
+  const Pair between = multiply(multiply(d, step), {a.count, 0});
+  const Pair m2 = add(add({a.m2, a.m2_low}, {b.m2, b.m2_low}), between);
   whole.mean = mean.hi;
   whole.mean_low = mean.lo;
   whole.m2 = m2.hi;
@@ -67,9 +81,9 @@ ChannelMoments BlockMoments::of_block(std::int64_t block, std::int64_t channel) 
   const Tile tile = plan_.tile(0, block);
   ChannelMoments m;
   m.count = static_cast<double>((tile.o1 - tile.o0) * (tile.i1 - tile.i0));
-  const double step = (sums.s1.hi + finite_or_zero(sums.s1.lo)) / m.count;
-  const Pair mean = two_sum(sums.shift, step);
-  const Pair m2 = add(sums.s2, {-step * step * m.count, 0});
+  const Pair step = divide({sums.s1.hi, finite_or_zero(sums.s1.lo)}, m.count);
+  const Pair mean = add({sums.shift, 0}, step);
+  const Pair m2 = add(sums.s2, negative(multiply(step, sums.s1)));
   m.mean = mean.hi;
   m.mean_low = mean.lo;
   if (m2.hi < 0) return m;  // equal values but for rounding

@@ -8,12 +8,12 @@ namespace {
 
 // Values a block of layout rows holds: enough that merging its partial sums costs nothing beside
 // reading it (64 KiB of float32), small enough to spread few channels over many threads.
-constexpr std::int64_t kRowsBlock = 16384;
+constexpr std::int64_t kRowsBlock = 32768;
 // Borders inside a run lie on multiples of this, so that vectors and mask bytes never straddle
 // them.
 constexpr std::int64_t kPieceAlign = 64;
 // Rows and channels of a block of layout cols.
-constexpr std::int64_t kColsBlock = 1024;
+constexpr std::int64_t kColsBlock = 4096;
 constexpr std::int64_t kColsChannels = 128;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }

@@ -1,0 +1,50 @@
+# The types of bnpp._core, for its stub: nanobind cannot tell them from handles and tuples.
+
+_core.__prefix__:
+    from typing import Any, Literal, TypeAlias, overload
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    _Array: TypeAlias = NDArray[np.floating[Any]]
+    _Vector: TypeAlias = NDArray[np.float64]
+    _Parts: TypeAlias = tuple[_Vector, _Vector, _Vector, _Vector, _Vector]
+
+_core.Saved.(mean|var|inv_std):
+    @property
+    def \1(self) -> _Array:
+        \doc
+
+_core.Saved.shape:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        \doc
+
+_core.batch_norm$:
+    def batch_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, Saved]: ...
+
+_core.batch_norm_backward$:
+    def batch_norm_backward(dy: object, saved: Saved, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
+
+_core.batch_norm_inference$:
+    @overload
+    def batch_norm_inference(x: object, gamma: object, beta: object, mean: object, var: object, axis: int, eps: float, residual: object, activation: str | None, out: object, save: Literal[False]) -> _Array: ...
+    @overload
+    def batch_norm_inference(x: object, gamma: object, beta: object, mean: object, var: object, axis: int, eps: float, residual: object, activation: str | None, out: object, save: Literal[True]) -> tuple[_Array, Saved]: ...
+    @overload
+    def batch_norm_inference(x: object, gamma: object, beta: object, mean: object, var: object, axis: int, eps: float, residual: object, activation: str | None, out: object, save: bool) -> _Array | tuple[_Array, Saved]: ...
+
+_core.batch_norm_inference_backward$:
+    def batch_norm_inference_backward(dy: object, saved: Saved, out: object) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array | None]: ...
+
+_core.moments$:
+    def moments(x: object, axis: int) -> _Parts: ...
+
+_core.merge_moments$:
+    def merge_moments(a: _Parts, b: _Parts) -> _Parts: ...
+
+_core.build_info$:
+    def build_info() -> dict[str, str]: ...
+
+_core.Saved.__suffix__:
+    def _moments(self) -> _Parts: ...

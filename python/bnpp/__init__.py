@@ -1,0 +1,47 @@
+"""Batch normalization for NumPy arrays: exact at any mean, the same bits on any number of threads.
+
+The functions and classes below are the whole public interface. ``batch_norm`` and
+``batch_norm_inference`` with their backward passes are pure functions, ``BatchNorm`` is the layer with
+parameters and running statistics, ``Moments`` holds statistics that merge, and ``show_config`` tells
+what runs where.
+"""
+
+from bnpp import _core
+from bnpp._batch_norm import (
+    FrozenGradients,
+    FrozenResidualGradients,
+    Gradients,
+    ResidualGradients,
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    batch_norm_inference_backward,
+)
+from bnpp._core import Saved
+from bnpp._layer import BatchNorm
+from bnpp._moments import Moments, moments
+from bnpp._runtime import get_isa, get_threads, set_isa, show_config, thread_limit, usable_isas
+
+__version__ = str(_core.build_info()["version"])
+
+__all__ = [
+    "BatchNorm",
+    "FrozenGradients",
+    "FrozenResidualGradients",
+    "Gradients",
+    "Moments",
+    "ResidualGradients",
+    "Saved",
+    "__version__",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "batch_norm_inference_backward",
+    "get_isa",
+    "get_threads",
+    "moments",
+    "set_isa",
+    "show_config",
+    "thread_limit",
+    "usable_isas",
+]

@@ -1,0 +1,129 @@
+"""What counts as an array: the types of the public interface and the slow path into ``_core``.
+
+``_core`` takes ``numpy.ndarray`` of a native float dtype by itself and calls ``as_array`` only for
+other objects, so that nothing here costs a normal call any time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+#: An array of float32 or float64.
+Array: TypeAlias = NDArray[np.floating[Any]]
+
+
+class SupportsDLPack(Protocol):
+    """An array of another library that NumPy can read through DLPack, such as a PyTorch tensor."""
+
+    def __dlpack__(self) -> object:
+        """Hand out the data."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Tell where the data are."""
+
+
+#: What the public functions take: arrays, nested lists of floats, tensors on the CPU.
+Input: TypeAlias = ArrayLike | SupportsDLPack
+
+#: The one list of dtypes on the Python side; float16 and bfloat16 will be added here.
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_array(obj: object, name: str, where: str) -> Array:
+    """Read any object as an array of float32 or float64, without a copy where NumPy can.
+
+    Parameters
+    ----------
+    obj : object
+        A NumPy array or a subclass, a tensor of another library on the CPU, nested lists of floats.
+    name, where : str
+        The argument and the function that got it, for the message of an error.
+
+    Returns
+    -------
+    numpy.ndarray
+        Exactly ``numpy.ndarray``, of native float32 or float64.
+
+    Raises
+    ------
+    TypeError
+        For a masked array (its mask would be lost), for an object that is no array, and for any
+        other dtype.
+    ValueError
+        For nested lists of uneven lengths.
+
+    Examples
+    --------
+    >>> as_array([[1.0, 2.0]], "x", "batch_norm")
+    array([[1., 2.]])
+    >>> as_array([[1, 2]], "x", "batch_norm")
+    Traceback (most recent call last):
+    TypeError: batch_norm: x has dtype int64, but float32 or float64 is needed
+    """
+    if isinstance(obj, np.ma.MaskedArray):
+        raise TypeError(
+            f"{where}: {name} is a masked array, whose mask would be lost, but a plain array is needed"
+        )
+    array = obj if type(obj) is np.ndarray else _read(obj, name, where)
+    if array.dtype not in DTYPES:
+        refuse_dtype(array, name, where)
+    return array
+
+
+def refuse_dtype(array: NDArray[Any], name: str, where: str) -> NoReturn:
+    """Raise the TypeError for an array of a dtype that is not taken.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        The array that came.
+    name, where : str
+        The argument and the function that got it.
+
+    Raises
+    ------
+    TypeError
+        Always.
+
+    Examples
+    --------
+    >>> refuse_dtype(np.zeros(3, ">f4"), "gamma", "batch_norm")
+    Traceback (most recent call last):
+    TypeError: batch_norm: gamma has dtype >f4 (byte-swapped), but native float32 or float64 is needed
+    """
+    if not array.dtype.isnative and array.dtype.newbyteorder("=") in DTYPES:
+        raise TypeError(
+            f"{where}: {name} has dtype {array.dtype.str} (byte-swapped), "
+            "but native float32 or float64 is needed"
+        )
+    raise TypeError(
+        f"{where}: {name} has dtype {array.dtype}, but "
+        f"{' or '.join(dtype.name for dtype in DTYPES)} is needed"
+    )
+
+
+def _read(obj: object, name: str, where: str) -> NDArray[Any]:
+    kind = type(obj).__name__
+    if hasattr(obj, "__dlpack__") and not isinstance(obj, np.ndarray):
+        try:
+            return np.from_dlpack(obj)
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            pass  # the way through __array__ below works, or gives the better reason
+    try:
+        array = np.asarray(obj)
+    except Exception as error:
+        # The reason's first line is enough: some libraries answer with a page.
+        reason = (str(error).splitlines() or [kind])[0]
+        wrong = ValueError if isinstance(error, ValueError) else TypeError
+        raise wrong(
+            f"{where}: {name} ({kind}) cannot be read as a NumPy array: {reason}"
+        ) from error
+    if array.dtype == object:
+        raise TypeError(
+            f"{where}: {name} ({kind}) is read by NumPy as an array of objects, "
+            "but float32 or float64 is needed"
+        )
+    return array

@@ -1,0 +1,256 @@
+"""How other frameworks name and define the same layer: the one table of them, and state by name.
+
+A convention says two things: what a layer of that framework does by default (``settings``, for
+``BatchNorm.like``) and what its saved values are called (``names``, for ``state_dict``). Adding a
+framework is one entry of `CONVENTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnpp._arrays import Array, as_array
+
+#: The conventions known.
+Name: TypeAlias = Literal["bnpp", "torch", "keras", "onnx"]
+Vector: TypeAlias = NDArray[np.float64]
+
+
+class LayerState(NamedTuple):
+    """All that a layer keeps: float64 running statistics, and parameters or None."""
+
+    gamma: Array | None
+    beta: Array | None
+    running_mean: Vector
+    running_var: Vector
+    batches: int
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One framework's names, in the order of `LayerState`, and defaults."""
+
+    names: tuple[str, ...]
+    settings: Mapping[str, Any]
+    count_needed: bool = False
+    exact: bool = False  # keep running statistics in float64 rather than in the layer's dtype
+
+
+CONVENTIONS: Mapping[str, Convention] = {
+    "bnpp": Convention(
+        ("gamma", "beta", "running_mean", "running_var", "count"),
+        {"eps": 1e-5, "momentum": 0.1, "running_var": "unbiased", "axis": 1},
+        count_needed=True,
+        exact=True,
+    ),
+    # torch.nn.BatchNorm*d; files from before num_batches_tracked are read too.
+    "torch": Convention(
+        ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+        {"eps": 1e-5, "momentum": 0.1, "running_var": "unbiased", "axis": 1},
+    ),
+    # keras.layers.BatchNormalization; its `momentum` weighs the old value.
+    "keras": Convention(
+        ("gamma", "beta", "moving_mean", "moving_variance"),
+        {"eps": 1e-3, "decay": 0.99, "running_var": "biased", "axis": -1},
+    ),
+    # The ONNX operator BatchNormalization; its `momentum` weighs the old value.
+    "onnx": Convention(
+        ("scale", "B", "input_mean", "input_var"),
+        {"eps": 1e-5, "decay": 0.9, "running_var": "biased", "axis": 1},
+    ),
+}
+
+
+def convention(name: object, where: str) -> Convention:
+    """Look a convention up.
+
+    Parameters
+    ----------
+    name : str
+        One of ``"bnpp"``, ``"torch"``, ``"keras"``, ``"onnx"``.
+    where : str
+        The caller, for the message.
+
+    Returns
+    -------
+    Convention
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+
+    Examples
+    --------
+    >>> convention("keras", "BatchNorm.like").names
+    ('gamma', 'beta', 'moving_mean', 'moving_variance')
+    """
+    found = CONVENTIONS.get(name) if isinstance(name, str) else None
+    if found is None:
+        known = ", ".join(map(repr, CONVENTIONS))
+        raise ValueError(f"{where}: convention is {name!r}, but one of {known} is needed")
+    return found
+
+
+def to_dict(state: LayerState, name: str, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
+    """Write a layer's state under a convention's names.
+
+    Parameters
+    ----------
+    state : LayerState
+        The state; it is copied.
+    name : str
+        The convention.
+    dtype : numpy.dtype
+        The layer's dtype, in which other frameworks keep running statistics too.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        gamma and beta are left out where the layer has none, the count where the convention has none.
+
+    Examples
+    --------
+    >>> state = LayerState(None, None, np.zeros(2), np.ones(2), 7)
+    >>> to_dict(state, "onnx", np.dtype(np.float32))
+    {'input_mean': array([0., 0.], dtype=float32), 'input_var': array([1., 1.], dtype=float32)}
+    """
+    chosen = convention(name, "BatchNorm.state_dict")
+    result: dict[str, NDArray[Any]] = {}
+    for field, key in zip(LayerState._fields, chosen.names, strict=False):
+        value = getattr(state, field)
+        if field == "batches":
+            result[key] = np.array(value, np.int64)
+        elif value is not None:
+            running = field.startswith("running")
+            result[key] = np.array(value, dtype if running and not chosen.exact else None)
+    return result
+
+
+def from_dict(
+    values: Mapping[str, object],
+    name: str | None,
+    channels: int,
+    affine: bool,
+    dtype: np.dtype[Any],
+) -> LayerState:
+    """Check a state of any convention completely and copy it.
+
+    Parameters
+    ----------
+    values : mapping
+        The values by name: anything that can be read as an array of float32 or float64.
+    name : str or None
+        The convention; None recognises it by the names.
+    channels : int
+        Values that each entry needs.
+    affine : bool
+        Whether gamma and beta are needed, or not allowed.
+    dtype : numpy.dtype
+        The dtype for gamma and beta.
+
+    Returns
+    -------
+    LayerState
+        New arrays; a count of 0 where the convention or an old file has none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For missing and unexpected names, wrong shapes and dtypes, a negative variance or count.
+
+    Examples
+    --------
+    >>> values = {"input_mean": [0.5], "input_var": [-1.0]}
+    >>> from_dict(values, None, 1, False, np.dtype(np.float32))
+    Traceback (most recent call last):
+    ValueError: BatchNorm.load_state_dict: input_var is -1 in channel 0, but at least 0 is needed
+    """
+    where = "BatchNorm.load_state_dict"
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{where}: state is a {type(values).__name__}, but a mapping of names to arrays is needed"
+        )
+    chosen = _recognise(values, where) if name is None else convention(name, where)
+    keys = dict(zip(LayerState._fields, chosen.names, strict=False))
+    _check_names(values, keys, chosen, affine, where)
+
+    fields: dict[str, Any] = {"gamma": None, "beta": None, "batches": 0}
+    for field, key in keys.items():
+        if key not in values:
+            continue
+        if field == "batches":
+            fields[field] = _count(values[key], key, where)
+        else:
+            target = np.dtype(np.float64) if field.startswith("running") else dtype
+            fields[field] = _vector(values[key], key, channels, target, where)
+    if (fields["running_var"] < 0).any():
+        channel = int(np.argmax(fields["running_var"] < 0))
+        raise ValueError(
+            f"{where}: {keys['running_var']} is {fields['running_var'][channel]:g} in channel "
+            f"{channel}, but at least 0 is needed"
+        )
+    return LayerState(**fields)
+
+
+def _recognise(values: Mapping[str, object], where: str) -> Convention:
+    """Take the convention that knows all names, before all one that misses none of its statistics."""
+    known = [c for c in CONVENTIONS.values() if values.keys() <= set(c.names)]
+    if not known:
+        families = "; ".join(f"{name}: {', '.join(c.names)}" for name, c in CONVENTIONS.items())
+        raise ValueError(
+            f"{where}: state has the names {_listed(values)}, "
+            f"but all those of one convention are needed ({families})"
+        )
+    return next((c for c in known if values.keys() >= _statistics(c)), known[0])
+
+
+def _statistics(chosen: Convention) -> set[str]:
+    return set(chosen.names[2 : 5 if chosen.count_needed else 4])
+
+
+def _check_names(
+    values: Mapping[str, object],
+    keys: Mapping[str, str],
+    chosen: Convention,
+    affine: bool,
+    where: str,
+) -> None:
+    parameters = {keys["gamma"], keys["beta"]}
+    needed = _statistics(chosen) | (parameters if affine else set())
+    if missing := needed - values.keys():
+        raise ValueError(
+            f"{where}: state has {_listed(values)}, but {_listed(missing)} is needed too"
+        )
+    allowed = set(chosen.names) - (set() if affine else parameters)
+    if extra := values.keys() - allowed:
+        raise ValueError(
+            f"{where}: state has {_listed(extra)}, but only {_listed(allowed)} can be taken"
+        )
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(sorted(map(repr, names))) or "nothing"
+
+
+def _vector(
+    value: object, key: str, channels: int, dtype: np.dtype[Any], where: str
+) -> NDArray[Any]:
+    array = as_array(value, key, where)
+    if array.shape != (channels,):
+        raise ValueError(
+            f"{where}: {key} has shape {array.shape}, but ({channels},) is needed: one value a channel"
+        )
+    return array.astype(dtype, order="C", copy=True)
+
+
+def _count(value: object, key: str, where: str) -> int:
+    number = np.asarray(value)
+    if number.shape != () or number.dtype.kind not in "iu" or number < 0:
+        raise ValueError(f"{where}: {key} is {value!r}, but one integer of at least 0 is needed")
+    return int(number)

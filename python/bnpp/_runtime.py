@@ -1,0 +1,196 @@
+"""Instruction sets and threads: what runs, and how to choose it.
+
+No choice made here changes a single bit of any result.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from bnpp import _core
+
+
+def usable_isas() -> tuple[str, ...]:
+    """List the instruction sets that this machine can run.
+
+    Returns
+    -------
+    tuple of str
+        Best first; ``"scalar"``, plain C++ without vectors, is always the last.
+
+    Examples
+    --------
+    >>> import bnpp
+    >>> bnpp.usable_isas()[-1]
+    'scalar'
+    """
+    return tuple(_core.usable_isas())
+
+
+def get_isa() -> str:
+    """Tell the instruction set in use.
+
+    It is the best one, unless the environment variable ``BNPP_ISA`` or `set_isa` named another.
+
+    Returns
+    -------
+    str
+        One of `usable_isas`.
+
+    Raises
+    ------
+    ValueError
+        If ``BNPP_ISA`` names an instruction set that is unknown or not usable here.
+
+    Examples
+    --------
+    >>> import bnpp
+    >>> bnpp.get_isa() in bnpp.usable_isas()
+    True
+    """
+    return _core.get_isa()
+
+
+def set_isa(name: str) -> str:
+    """Use this instruction set from now on, in all threads of the process.
+
+    Parameters
+    ----------
+    name : str
+        One of `usable_isas`.
+
+    Returns
+    -------
+    str
+        The one used before.
+
+    Raises
+    ------
+    ValueError
+        For a name that is unknown or not usable on this machine.
+
+    Examples
+    --------
+    >>> import bnpp
+    >>> before = bnpp.set_isa("scalar")
+    >>> bnpp.set_isa(before)
+    'scalar'
+    """
+    return _core.set_isa(name)
+
+
+def get_threads() -> int:
+    """Tell how many threads a large call made now, from this thread, would use.
+
+    ``OMP_NUM_THREADS``, ``threadpoolctl`` and `thread_limit` are honoured at each call.
+
+    Returns
+    -------
+    int
+        At least 1. Small calls use fewer.
+
+    Examples
+    --------
+    >>> import bnpp
+    >>> bnpp.get_threads() >= 1
+    True
+    """
+    return _core.get_threads()
+
+
+def thread_limit(n: int) -> AbstractContextManager[None]:
+    """Limit the calls made from this Python thread to `n` threads, inside a ``with`` block.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; it may exceed the number of cores. An inner limit replaces an outer one.
+
+    Returns
+    -------
+    context manager
+
+    Raises
+    ------
+    TypeError
+        If `n` is no integer.
+    ValueError
+        If it is less than 1.
+
+    Examples
+    --------
+    >>> import bnpp
+    >>> with bnpp.thread_limit(1):
+    ...     bnpp.get_threads()
+    1
+    """
+    n = operator.index(n)
+    if not 1 <= n < 2**31:
+        raise ValueError(f"thread_limit: n is {n}, but at least 1 and less than 2**31 is needed")
+    return _limited(n)
+
+
+@contextmanager
+def _limited(n: int) -> Iterator[None]:
+    before = _core.set_thread_limit(n)
+    try:
+        yield
+    finally:
+        _core.set_thread_limit(before)
+
+
+@overload
+def show_config(mode: Literal["stdout"] = ...) -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
+    """Show the instruction sets, the threads and how this bnpp was built.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}
+        Print it, or return it as a dictionary, as ``numpy.show_config`` does.
+
+    Returns
+    -------
+    dict or None
+        The dictionary, with ``mode="dicts"``.
+
+    Raises
+    ------
+    ValueError
+        For another mode.
+
+    Examples
+    --------
+    >>> import bnpp
+    >>> bnpp.show_config()  # doctest: +ELLIPSIS
+    bnpp: ...
+    numpy: ...
+    isa: ...
+    usable_isas: ...
+    threads: ...
+    >>> bnpp.show_config(mode="dicts")["isa"] == bnpp.get_isa()
+    True
+    """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"show_config: mode is {mode!r}, but 'stdout' or 'dicts' is needed")
+    build = dict(_core.build_info())
+    config: dict[str, Any] = {
+        "bnpp": build.pop("version"),
+        "numpy": np.__version__,
+        "isa": get_isa(),
+        "usable_isas": usable_isas(),
+        "threads": get_threads(),
+        **build,
+    }
+    if mode == "dicts":
+        return config
+    for key, value in config.items():
+        print(f"{key}: {' '.join(value) if isinstance(value, tuple) else value}")
+    return None
