@@ -1,0 +1,3 @@
+#include "calls.h"
+
+std::vector<Peer> onednn_peers() { return {}; }
