@@ -294,7 +294,7 @@ def batch_norm_inference(
            [ 1.,  2.]])
     """
     return _core.batch_norm_inference(
-        x, gamma, beta, mean, var, axis, eps, residual, activation, out, save
+        x, gamma, beta, mean, var, axis, eps, residual, activation, out, bool(save)
     )
 
 

@@ -14,6 +14,9 @@ import numpy as np
 
 from bnpp import _core
 
+#: What the core takes: beyond any machine, below what makes an OpenMP runtime give up.
+MAX_THREADS = 1024
+
 
 def usable_isas() -> tuple[str, ...]:
     """List the instruction sets that this machine can run.
@@ -71,6 +74,8 @@ def set_isa(name: str) -> str:
 
     Raises
     ------
+    TypeError
+        If `name` is no string.
     ValueError
         For a name that is unknown or not usable on this machine.
 
@@ -81,6 +86,8 @@ def set_isa(name: str) -> str:
     >>> bnpp.set_isa(before)
     'scalar'
     """
+    if not isinstance(name, str):
+        raise TypeError(f"set_isa: name is {name!r}, but a string is needed")
     return _core.set_isa(name)
 
 
@@ -109,7 +116,7 @@ def thread_limit(n: int) -> AbstractContextManager[None]:
     Parameters
     ----------
     n : int
-        At least 1; it may exceed the number of cores. An inner limit replaces an outer one.
+        From 1 to 1024; it may exceed the number of cores. An inner limit replaces an outer one.
 
     Returns
     -------
@@ -120,7 +127,7 @@ def thread_limit(n: int) -> AbstractContextManager[None]:
     TypeError
         If `n` is no integer.
     ValueError
-        If it is less than 1.
+        If it is out of range.
 
     Examples
     --------
@@ -130,8 +137,8 @@ def thread_limit(n: int) -> AbstractContextManager[None]:
     1
     """
     n = operator.index(n)
-    if not 1 <= n < 2**31:
-        raise ValueError(f"thread_limit: n is {n}, but at least 1 and less than 2**31 is needed")
+    if not 1 <= n <= MAX_THREADS:
+        raise ValueError(f"thread_limit: n is {n}, but 1 to {MAX_THREADS} is needed")
     return _limited(n)
 
 

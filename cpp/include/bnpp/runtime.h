@@ -22,7 +22,7 @@ std::string set_isa(std::string_view name);
 int get_threads();
 
 /// Limit calls made from this thread to n threads (0: no limit of bnpp's own). Returns the limit
-/// before. n may exceed the number of cores.
+/// before. n may exceed the number of cores, up to 1024.
 int set_thread_limit(int n);
 
 /// The bytes each thread must have to work on before one more is used. Returns the value before.

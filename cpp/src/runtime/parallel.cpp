@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -24,6 +25,9 @@ namespace {
 
 // A thread is worth its wake-up from about this much memory traffic on (docs/performance.md).
 constexpr std::int64_t kMinWork = 64 * 1024;
+
+// Beyond any machine, below what makes an OpenMP runtime give up.
+constexpr int kMaxThreads = 1024;
 
 std::atomic<std::int64_t> min_work{kMinWork};
 thread_local int thread_limit = 0;
@@ -82,7 +86,10 @@ int set_thread_limit(int n) {
 }
 
 std::int64_t set_min_work(std::int64_t bytes) {
-  if (bytes < 1) throw ValueError("set_min_work: bytes needs to be at least 1");
+  if (bytes < 1) {
+    throw ValueError("set_min_work: bytes is " + std::to_string(bytes) +
+                     ", but at least 1 is needed");
+  }
   return min_work.exchange(bytes);
 }
 

@@ -1,0 +1,90 @@
+"""Contract 2: the same bits for every instruction set, number of threads and alignment."""
+
+import bnpp
+import numpy as np
+import pytest
+from settings import every_setting
+from shapes import BITS, ORDERS, Case, cases, data, unaligned
+
+
+def outputs(x, gamma, beta, residual, dy, axis, out=None, dx=None):
+    """Every array that the library computes from one set of inputs."""
+    epilogue = {"axis": axis, "residual": residual, "activation": "relu"}
+    running = (beta, gamma * gamma)
+    m = bnpp.moments(x, axis=axis)
+    found = [m.mean, m.m2, m._mean_low, m._m2_low]
+    plain, saved = bnpp.batch_norm(x, gamma, beta, axis=axis)
+    found += [plain, *bnpp.batch_norm_backward(dy, saved)]
+    y, saved = bnpp.batch_norm(x, gamma, beta, **epilogue, out=out)
+    found += [y.copy(), saved.mean, saved.var, saved.inv_std]
+    found += [a.copy() for a in bnpp.batch_norm_backward(dy, saved, out=dx)]
+    y, saved = bnpp.batch_norm_inference(x, gamma, beta, *running, **epilogue, save=True, out=out)
+    found += [y.copy()]
+    found += [a.copy() for a in bnpp.batch_norm_inference_backward(dy, saved, out=dx)]
+    return found
+
+
+def same(first, second, where):
+    """Every array of both lists is equal, bit for bit."""
+    for i, (a, b) in enumerate(zip(first, second, strict=True)):
+        assert np.array_equal(a, b), f"output {i} differs: {where}"
+
+
+@cases(BITS)
+def test_every_isa_and_number_of_threads(case, dtype):
+    inputs = data(case, dtype, mean=1e3)
+    expected = None
+    for setting in every_setting():
+        found = outputs(*inputs, case.axis)
+        expected = expected or found
+        same(expected, found, setting)
+
+
+@pytest.mark.parametrize("order", ["gaps", "negative", "channels_last", "packed_field", "fortran"])
+def test_every_setting_in_other_orders(order, dtype):
+    case = Case((4, 6, 700, 3), 1, "")
+    x, gamma, beta, residual, dy = data(case, dtype)
+    x, dy, residual = (ORDERS[order](a) for a in (x, dy, residual))
+    expected = None
+    for setting in every_setting():
+        found = outputs(x, gamma, beta, residual, dy, 1)
+        expected = expected or found
+        same(expected, found, setting)
+
+
+@cases(BITS)
+def test_alignment_and_out_do_not_matter(case, dtype, isa):
+    x, gamma, beta, residual, dy = data(case, dtype, mean=1e3)
+    expected = outputs(x, gamma, beta, residual, dy, case.axis)
+    moved = [unaligned(a) for a in (x, gamma, beta, residual, dy)]
+    same(expected, outputs(*moved, case.axis), "unaligned")
+    for out in (np.empty_like(x), unaligned(x), np.empty(x.shape[::-1], dtype).T):
+        found = outputs(x, gamma, beta, residual, dy, case.axis, out=out, dx=np.empty_like(out))
+        same(expected, found, f"out with strides {out.strides}")
+
+
+@cases(BITS)
+def test_in_place_gives_the_same_bits(case, dtype):
+    x, gamma, beta, residual, dy = data(case, dtype)
+    keywords = {"axis": case.axis, "residual": residual, "activation": "relu"}
+    y, saved = bnpp.batch_norm(x, gamma, beta, **keywords)
+    gradients = bnpp.batch_norm_backward(dy.copy(), saved)
+    same(gradients, bnpp.batch_norm_backward(dy, saved, out=dy), "out=dy")
+    running = (beta, gamma * gamma)
+    z = bnpp.batch_norm_inference(x, gamma, beta, *running, **keywords)
+    twin = x.copy()
+    same([y], bnpp.batch_norm(x, gamma, beta, **keywords, out=x)[:1], "out=x")
+    found = bnpp.batch_norm_inference(twin, gamma, beta, *running, **keywords, out=twin)
+    same([z], [found], "out=x")
+
+
+def test_collapsed_shapes_of_one_layout_agree(dtype):
+    """(N, C, H, W) with its channels innermost is the matrix (N*H*W, C)."""
+    x, gamma, beta, residual, dy = data(Case((3, 5, 6, 19), 3, ""), dtype)
+    flat = [a.reshape(-1, 19) for a in (x, residual, dy)]
+    seen = [np.moveaxis(a, 3, 1) for a in (x, residual, dy)]
+    expected = outputs(x, gamma, beta, *(residual, dy), 3)
+    matrix = outputs(flat[0], gamma, beta, *flat[1:], 1)
+    images = outputs(seen[0], gamma, beta, *seen[1:], 1)
+    same(expected, [a.reshape(x.shape) if a.ndim > 1 else a for a in matrix], "as a matrix")
+    same(expected, [np.moveaxis(a, 1, 3) if a.ndim > 1 else a for a in images], "as images")
