@@ -5,36 +5,32 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-struct GradInputParams {
-  Vec center, a, b, c;
-};
-
-template <class T, Layout layout, bool has_x, bool has_mask, bool has_dresidual>
+template <class T, Layout layout, bool has_x, bool has_mask, bool has_dresidual, bool streamed>
 void grad_input_tile(const GradInputTile t) {
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
   T* dx = static_cast<T*>(t.dx);
   T* dresidual = static_cast<T*>(t.dresidual);
-  walk<layout>(
-      t.rows, t.cols,
-      [&](std::ptrdiff_t j, auto lanes) {
-        GradInputParams p;
-        p.a = param<layout>(t.a, j, lanes);
-        if constexpr (has_x) {
-          p.center = param<layout>(t.center, j, lanes);
-          p.b = param<layout>(t.b, j, lanes);
-          p.c = param<layout>(t.c, j, lanes);
-        }
-        return p;
+  walk<layout, 4>(
+      t, {t.center, t.a, t.b, t.c},
+      [&](std::ptrdiff_t i, std::ptrdiff_t j) -> std::ptrdiff_t {
+        return streamed ? stream_head(dx + i * t.dx_stride + j) : 0;
       },
-      [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, const GradInputParams& p) {
-        const Vec g = masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
-                                                   t.mask + i * t.mask_stride + j / 8, lanes);
-        Vec d = p.a * g;
-        if constexpr (has_x) d = d + (p.b * (load(x + i * t.x_stride + j, lanes) - p.center) + p.c);
-        if constexpr (has_dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
-        store(dx + i * t.dx_stride + j, d, lanes);
-      });
+      [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, const Params<4>& params)
+          BNPP_INLINE_LAMBDA {
+            const auto& [center, a, b, c] = params.p;
+            const Vec g = masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
+                                                       t.mask + i * t.mask_stride + j / 8, lanes);
+            if constexpr (layout == Layout::rows) {
+              foresee(t.rows, dy + i * t.dy_stride, j, t.dy_stride);
+              if constexpr (has_x) foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
+            }
+            Vec d = a * g;
+            if constexpr (has_x) d = d + (b * (load(x + i * t.x_stride + j, lanes) - center) + c);
+            if constexpr (has_dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
+            put<streamed>(dx + i * t.dx_stride + j, d, lanes);
+          });
+  if constexpr (streamed) fence();
 }
 
 template <class T, Layout layout>
@@ -42,8 +38,10 @@ void grad_input(const GradInputTile& t) {
   with_flag(t.x != nullptr, [&](auto x) {
     with_flag(t.mask != nullptr, [&](auto mask) {
       with_flag(t.dresidual != nullptr, [&](auto dresidual) {
-        grad_input_tile<T, layout, decltype(x)::value, decltype(mask)::value,
-                        decltype(dresidual)::value>(t);
+        with_streaming(t, [&](auto stream) {
+          grad_input_tile<T, layout, decltype(x)::value, decltype(mask)::value,
+                          decltype(dresidual)::value, decltype(stream)::value>(t);
+        });
       });
     });
   });

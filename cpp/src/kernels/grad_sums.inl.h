@@ -11,11 +11,20 @@ inline Vec masked_gradient(const T* dy, const std::uint8_t* mask, Lanes lanes) {
   return g;
 }
 
+// The sum of a channel's `repeat` columns.
+inline double sum_columns_of(const double* columns, std::ptrdiff_t repeat) {
+  if (repeat == 1) return *columns;
+  Vec total = splat(0);
+  for_each_vector(repeat,
+                  [&](std::ptrdiff_t k, auto lanes) { total = total + load(columns + k, lanes); });
+  return sum(total);
+}
+
 template <class T, Layout layout, bool has_mask>
 void grad_sums_tile(const GradSumsTile t) {
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
-  const auto gradient = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes) {
+  const auto gradient = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
     return masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
                                         t.mask + i * t.mask_stride + j / 8, lanes);
   };
@@ -24,6 +33,8 @@ void grad_sums_tile(const GradSumsTile t) {
     Vec sum_g = splat(0), sum_gx = splat(0);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) {
+        foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
+        foresee(t.rows, dy + i * t.dy_stride, j, t.dy_stride);
         const Vec g = gradient(i, j, lanes);
         sum_g = sum_g + g;
         sum_gx = sum_gx + g * (load(x + i * t.x_stride + j, lanes) - center);
@@ -32,11 +43,23 @@ void grad_sums_tile(const GradSumsTile t) {
     *t.sum_g = sum(sum_g);
     *t.sum_gx = sum(sum_gx);
   } else {
-    accumulate_columns(t.rows, t.cols, t.sum_g, t.sum_gx,
-                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& gx) {
-                         g = gradient(i, j, lanes);
-                         gx = g * (load(x + i * t.x_stride + j, lanes) - load(t.center + j, lanes));
-                       });
+    for (Piece piece = piece_at(t, 0); piece.channels > 0; piece = next_piece(t, piece)) {
+      Columns spread, sum_g, sum_gx;
+      const double* center = spread_channels(t.center, piece, t.repeat, spread.at);
+      accumulate_columns(
+          t.rows, piece.cols, sum_g.at, sum_gx.at,
+          [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& gx) BNPP_INLINE_LAMBDA {
+            const std::ptrdiff_t column = piece.begin + j;
+            prefetch(x + (i + kRowsAtOnce) * t.x_stride + column);
+            prefetch(dy + (i + kRowsAtOnce) * t.dy_stride + column);
+            g = gradient(i, column, lanes);
+            gx = g * (load(x + i * t.x_stride + column, lanes) - load(center + j, lanes));
+          });
+      for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+        t.sum_g[piece.channel + c] = sum_columns_of(sum_g + c * t.repeat, t.repeat);
+        t.sum_gx[piece.channel + c] = sum_columns_of(sum_gx + c * t.repeat, t.repeat);
+      }
+    }
   }
 }
 

@@ -15,8 +15,6 @@ namespace {
 // Additions to a plain sum; each adds one vector, or four that were added as a tree.
 constexpr int kAddsAPart = 8;
 constexpr std::ptrdiff_t kRowsAPart = kAddsAPart * kRowsAtOnce;
-// Columns whose plain sums are held at a time.
-constexpr std::ptrdiff_t kColumnsAtOnce = 128;
 // Values whose mean is the shift of a column; a row takes one vector.
 constexpr std::ptrdiff_t kShiftRows = 8;
 
@@ -78,7 +76,9 @@ inline BlockSums sum_rows(const MomentsTile& t, double shift) {
   for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
     const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
     const T* const end = x + t.cols;
+    const T* const run = x;
     for (; end - x >= 4 * kLanes; x += 4 * kLanes) {
+      for (int k = 0; k < 4; ++k) foresee(t.rows, run, x - run + k * kLanes, t.x_stride);
       const Vec a = load(x) - k, b = load(x + kLanes) - k;
       const Vec ab = a + b, ab2 = a * a + b * b;
       const Vec c = load(x + 2 * kLanes) - k, d = load(x + 3 * kLanes) - k;
@@ -107,32 +107,29 @@ void moments_rows(const MomentsTile& t) {
   *t.sums = sums;
 }
 
-// The sums of up to kColumnsAtOnce columns, as vectors over the columns.
+// The sums of the columns of one piece, as vectors over the columns.
 struct ColumnSums {
-  double shift[kColumnsAtOnce], hi1[kColumnsAtOnce], lo1[kColumnsAtOnce], hi2[kColumnsAtOnce],
-      lo2[kColumnsAtOnce];
+  Columns shift, hi1, lo1, hi2, lo2;
 };
 
 template <class T>
-inline void first_column_shifts(const MomentsTile& t, const T* x, std::ptrdiff_t cols,
+inline void first_column_shifts(const MomentsTile& t, const T* x, const Piece& piece,
                                 ColumnSums& sums) {
+  if (t.repeat > 1) {
+    for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+      const double shift = first_row_shift(x + c * t.repeat, t.repeat);
+      for (std::ptrdiff_t k = 0; k < t.repeat; ++k) sums.shift[c * t.repeat + k] = shift;
+    }
+    return;
+  }
   const std::ptrdiff_t n = t.rows < kShiftRows ? t.rows : kShiftRows;
   const Vec share = splat(1.0 / static_cast<double>(n));
-  for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
+  for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) {
     const Vec first = load(x + j, lanes);
     Vec rest = splat(0);
     for (std::ptrdiff_t i = 1; i < n; ++i)
       rest = rest + (load(x + i * t.x_stride + j, lanes) - first);
     store(sums.shift + j, as_shift<T>(first + rest * share), lanes);
-  });
-}
-
-template <class T>
-inline void second_column_shifts(const MomentsTile& t, std::ptrdiff_t cols, ColumnSums& sums) {
-  const Vec share = splat(1.0 / static_cast<double>(t.rows));
-  for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
-    const Vec mean = load(sums.shift + j, lanes) + load(sums.hi1 + j, lanes) * share;
-    store(sums.shift + j, as_shift<T>(mean), lanes);
   });
 }
 
@@ -144,19 +141,23 @@ inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
 }
 
 template <class T>
-inline void sum_columns(const MomentsTile& t, const T* x, std::ptrdiff_t cols, ColumnSums& sums) {
-  double part1[kColumnsAtOnce], part2[kColumnsAtOnce];
+BNPP_INLINE void sum_columns(const MomentsTile t, const T* x, std::ptrdiff_t cols,
+                             ColumnSums& sums) {
+  Columns part1, part2;
   for (std::ptrdiff_t j = 0; j < cols; ++j) {
     sums.hi1[j] = sums.lo1[j] = sums.hi2[j] = sums.lo2[j] = 0;
   }
   for (std::ptrdiff_t first = 0; first < t.rows; first += kRowsAPart) {
     const T* row = x + first * t.x_stride;
     const std::ptrdiff_t left = t.rows - first;
-    accumulate_columns(left < kRowsAPart ? left : kRowsAPart, cols, part1, part2,
-                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2) {
-                         d = load(row + i * t.x_stride + j, lanes) - load(sums.shift + j, lanes);
-                         d2 = d * d;
-                       });
+    accumulate_columns(left < kRowsAPart ? left : kRowsAPart, cols, part1.at, part2.at,
+                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2)
+                           BNPP_INLINE_LAMBDA {
+                             const T* at = row + i * t.x_stride + j;
+                             prefetch(at + kRowsAtOnce * t.x_stride);
+                             d = load(at, lanes) - load(sums.shift + j, lanes);
+                             d2 = d * d;
+                           });
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
       join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
       join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
@@ -164,22 +165,38 @@ inline void sum_columns(const MomentsTile& t, const T* x, std::ptrdiff_t cols, C
   }
 }
 
+// The sum of a channel's `repeat` columns.
+inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t repeat) {
+  if (repeat == 1) return {*hi, *lo};
+  LaneSum total;
+  for_each_vector(repeat, [&](std::ptrdiff_t k, auto lanes) {
+    total.add(load(hi + k, lanes));
+    total.lo = total.lo + load(lo + k, lanes);
+  });
+  return sum_lanes(total.hi, total.lo);
+}
+
 template <class T>
 void moments_cols(const MomentsTile& tile) {
   const MomentsTile t = tile;  // a copy no store can alias
-  ColumnSums sums;
-  for (std::ptrdiff_t first = 0; first < t.cols; first += kColumnsAtOnce) {
-    const T* x = static_cast<const T*>(t.x) + first;
-    const std::ptrdiff_t left = t.cols - first,
-                         cols = left < kColumnsAtOnce ? left : kColumnsAtOnce;
-    first_column_shifts(t, x, cols, sums);
-    sum_columns(t, x, cols, sums);
-    if constexpr (kPasses<T> == 2) {
-      second_column_shifts<T>(t, cols, sums);
-      sum_columns(t, x, cols, sums);
-    }
-    for (std::ptrdiff_t j = 0; j < cols; ++j) {
-      t.sums[first + j] = {sums.shift[j], {sums.hi1[j], sums.lo1[j]}, {sums.hi2[j], sums.lo2[j]}};
+  const double n = static_cast<double>(t.rows * t.repeat);
+  for (Piece piece = piece_at(t, 0); piece.channels > 0; piece = next_piece(t, piece)) {
+    ColumnSums columns;
+    BlockSums* sums = t.sums + piece.channel;
+    const T* x = static_cast<const T*>(t.x) + piece.begin;
+    first_column_shifts(t, x, piece, columns);
+    for (int pass = 1;; ++pass) {
+      sum_columns(t, x, piece.cols, columns);
+      for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+        const std::ptrdiff_t j = c * t.repeat;
+        sums[c] = {columns.shift[j], channel_sum(columns.hi1 + j, columns.lo1 + j, t.repeat),
+                   channel_sum(columns.hi2 + j, columns.lo2 + j, t.repeat)};
+      }
+      if (pass == kPasses<T>) break;
+      for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+        const double shift = as_shift<T>(sums[c].shift + sums[c].s1.hi / n);
+        for (std::ptrdiff_t k = 0; k < t.repeat; ++k) columns.shift[c * t.repeat + k] = shift;
+      }
     }
   }
 }

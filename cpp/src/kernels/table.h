@@ -3,7 +3,8 @@
 //
 // Every kernel works on one tile: `rows` runs of `cols` contiguous elements, the runs `*_stride`
 // elements apart. In layout `rows` the whole tile belongs to one channel and every parameter is one
-// number; in layout `cols` each column is a channel and every parameter has `cols` numbers.
+// number; in layout `cols` every `repeat` columns are a channel, which has one number in every
+// parameter.
 // Parameters, accumulators and results are float64; so is all arithmetic, with one rounding at the
 // end.
 #pragma once
@@ -26,7 +27,7 @@ struct BlockSums {
 struct MomentsTile {
   const void* x;
   std::ptrdiff_t x_stride;
-  std::ptrdiff_t rows, cols;
+  std::ptrdiff_t rows, cols, repeat;
   BlockSums* sums;
 };
 
@@ -38,9 +39,10 @@ struct AffineTile {
   void* y;
   std::uint8_t* mask;  // or null
   std::ptrdiff_t x_stride, residual_stride, y_stride, mask_stride;
-  std::ptrdiff_t rows, cols;
+  std::ptrdiff_t rows, cols, repeat;
   const double *center, *scale, *offset;
   bool relu;
+  bool stream;  // y will not be read soon: write it past the caches
 };
 
 // sum_g = sum g and sum_gx = sum g * (x - center), with g = dy where the mask has a bit (or no
@@ -49,7 +51,7 @@ struct GradSumsTile {
   const void *dy, *x;
   const std::uint8_t* mask;  // or null
   std::ptrdiff_t dy_stride, x_stride, mask_stride;
-  std::ptrdiff_t rows, cols;
+  std::ptrdiff_t rows, cols, repeat;
   const double* center;
   double *sum_g, *sum_gx;
 };
@@ -62,8 +64,9 @@ struct GradInputTile {
   void* dx;
   void* dresidual;  // or null
   std::ptrdiff_t dy_stride, x_stride, mask_stride, dx_stride, dresidual_stride;
-  std::ptrdiff_t rows, cols;
+  std::ptrdiff_t rows, cols, repeat;
   const double *center, *a, *b, *c;
+  bool stream;  // as above, of dx
 };
 
 struct Verbs {

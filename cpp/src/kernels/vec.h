@@ -187,6 +187,48 @@ inline void store(T* to, Vec v, Some some) {
   store(buffer, v);
   __builtin_memcpy(to, buffer, static_cast<std::size_t>(some.n) * sizeof(T));
 }
+// The same past the caches, at an address that is a multiple of kStreamAlign; fence() ends a
+// series.
+constexpr std::ptrdiff_t kStreamAlign = 64;
+#if defined(__SSE2__) && !defined(BNPP_SCALAR)
+constexpr bool kCanStream = true;
+inline void stream_part(float* to, Narrow<float> v) {
+#if defined(__AVX512F__)
+  _mm256_stream_ps(to, reinterpret_cast<__m256>(v));
+#elif defined(__AVX__)
+  _mm_stream_ps(to, reinterpret_cast<__m128>(v));
+#else
+  long long bits;
+  __builtin_memcpy(&bits, &v, sizeof(bits));
+  _mm_stream_si64(reinterpret_cast<long long*>(to), bits);
+#endif
+}
+inline void stream_part(double* to, Narrow<double> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_pd(to, reinterpret_cast<__m512d>(v));
+#elif defined(__AVX__)
+  _mm256_stream_pd(to, reinterpret_cast<__m256d>(v));
+#else
+  _mm_stream_pd(to, reinterpret_cast<__m128d>(v));
+#endif
+}
+template <class T>
+inline void stream(T* to, Vec v) {
+  for (int i = 0; i < kParts; ++i) stream_part(to + i * (kLanes / kParts), narrow<T>(v.p[i]));
+}
+inline void fence() { _mm_sfence(); }
+#else
+constexpr bool kCanStream = false;
+inline void fence() {}
+#endif
+
+// Asks for the line of an address, which need not be valid.
+inline void prefetch(const void* address) {
+#if defined(__GNUC__)
+  __builtin_prefetch(address);
+#endif
+}
+
 // v rounded to the nearest T.
 template <class T>
 inline Vec round_to(Vec v) {

@@ -46,6 +46,7 @@ class BlockGradSums {
     args.mask_stride = plan_.mask_stride();
     args.rows = plan_.rows(tile);
     args.cols = plan_.cols(tile);
+    args.repeat = plan_.inner;
     args.center = &center[static_cast<std::size_t>(tile.c0)];
     args.sum_g = &g_[first];
     args.sum_gx = &gx_[first];
@@ -106,10 +107,12 @@ class InputGradient {
     args.dresidual_stride = dresidual.stride;
     args.rows = plan_.rows(tile);
     args.cols = plan_.cols(tile);
+    args.repeat = plan_.inner;
     args.center = &center[first];
     args.a = &a_[first];
     args.b = &b_[first];
     args.c = &c_[first];
+    args.stream = t.dx.stream();
     verbs.grad_input(args);
     t.dx.written(tile, worker);
     t.dresidual.written(tile, worker);

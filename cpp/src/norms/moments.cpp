@@ -72,8 +72,8 @@ BlockMoments::BlockMoments(const Plan& plan)
 void BlockMoments::reduce(const Verbs& verbs, const Operand& x, const Tile& tile,
                           std::int64_t block, int worker) {
   const Operand::View view = x.read(tile, worker);
-  verbs.moments(
-      {view.data, view.stride, plan_.rows(tile), plan_.cols(tile), &sums_[index(block, tile.c0)]});
+  verbs.moments({view.data, view.stride, plan_.rows(tile), plan_.cols(tile), plan_.inner,
+                 &sums_[index(block, tile.c0)]});
 }
 
 ChannelMoments BlockMoments::of_block(std::int64_t block, std::int64_t channel) const {

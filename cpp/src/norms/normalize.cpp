@@ -39,10 +39,12 @@ void Normalize::apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, 
   args.mask_stride = plan_.mask_stride();
   args.rows = plan_.rows(tile);
   args.cols = plan_.cols(tile);
+  args.repeat = plan_.inner;
   args.center = &center_[static_cast<std::size_t>(tile.c0)];
   args.scale = &scale_[static_cast<std::size_t>(tile.c0)];
   args.offset = &offset_[static_cast<std::size_t>(tile.c0)];
   args.relu = relu_;
+  args.stream = y_.stream();
   verbs.affine(args);
   y_.written(tile, worker);
 }

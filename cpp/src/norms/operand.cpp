@@ -9,6 +9,9 @@ namespace {
 // Buffers of different workers share no cache line.
 constexpr std::int64_t kLine = 64;
 
+// Outputs beyond this are streamed.
+constexpr std::int64_t kStreamBytes = 16 << 20;
+
 // visit(offset, n, stride) for each stretch of elements [begin, end) along the innermost dimension.
 template <class Visit>
 void for_each_stretch(const Dims& dims, std::int64_t begin, std::int64_t end, Visit visit) {
@@ -44,11 +47,7 @@ void copy_stretch(char* to, std::int64_t to_stride, const char* from, std::int64
   }
 }
 
-Dims collapse(const ConstTensor& t, const Axes& axes) {
-  Dims dims;
-  for (int k = 0; k < axes.n; ++k) dims.append({t.shape[axes.axis[k]], t.strides[axes.axis[k]]});
-  return dims;
-}
+Dim dim_of(const ConstTensor& t, int axis) { return {t.shape[axis], t.strides[axis]}; }
 
 }  // namespace
 
@@ -78,10 +77,15 @@ Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads)
   }
   item_ = size_of(tensor.dtype);
   channel_stride_ = tensor.strides[plan.channel_axis];
-  outer_ = collapse(tensor, plan.outer_axes);
-  inner_ = collapse(tensor, plan.inner_axes);
+  for (int k = 0; k < plan.outer_axes.n; ++k) {
+    outer_.append(dim_of(tensor, plan.outer_axes.axis[k]));
+  }
   if (plan.layout == Layout::cols) inner_.append({plan.channels, channel_stride_});
+  for (int k = 0; k < plan.inner_axes.n; ++k) {
+    inner_.append(dim_of(tensor, plan.inner_axes.axis[k]));
+  }
   direct_ = is_direct();
+  stream_ = direct_ && tensor.size() * item_ > kStreamBytes && rows_begin_on_lines();
   if (!direct_) {
     buffer_bytes_ = (plan.max_tile_size() * item_ + kLine - 1) / kLine * kLine;
     buffers_.reset(new char[static_cast<std::size_t>(buffer_bytes_ * threads + kLine)]);
@@ -95,6 +99,12 @@ bool Operand::is_direct() const {
       reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
       channel_stride_ % item_ == 0;
   return contiguous && one_stride && aligned;
+}
+
+bool Operand::rows_begin_on_lines() const {
+  if (plan_.layout == Layout::rows) return true;  // long runs, whose first partial line is stored
+  return reinterpret_cast<std::uintptr_t>(data_) % kLine == 0 &&
+         (outer_.n == 0 || outer_.dim[0].stride % kLine == 0);
 }
 
 Operand::View Operand::in_place(const Tile& t) const {
@@ -111,7 +121,8 @@ Operand::View Operand::buffer(const Tile& t, int worker) const {
 template <bool to_buffer>
 void Operand::copy(const Tile& t, char* buffer) const {
   const bool rows = plan_.layout == Layout::rows;
-  const std::int64_t begin = rows ? t.i0 : t.c0, end = rows ? t.i1 : t.c1;
+  const std::int64_t begin = rows ? t.i0 : t.c0 * plan_.inner;
+  const std::int64_t end = begin + plan_.cols(t);
   char* base = data_ + (rows ? t.c0 * channel_stride_ : 0);
   for (std::int64_t o = t.o0; o < t.o1; ++o) {
     char* run = base + outer_.offset(o);

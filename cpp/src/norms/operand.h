@@ -37,9 +37,12 @@ class Operand {
   /// The tile to write to, and its way home once written.
   View write(const Tile& tile, int worker) const;
   void written(const Tile& tile, int worker) const;
+  /// Whether to write past the caches: a large tensor that is not read in the same pass.
+  bool stream() const { return stream_; }
 
  private:
   bool is_direct() const;
+  bool rows_begin_on_lines() const;
   View in_place(const Tile& tile) const;
   View buffer(const Tile& tile, int worker) const;
   template <bool to_buffer>
@@ -50,7 +53,7 @@ class Operand {
   std::int64_t item_;
   std::int64_t channel_stride_;
   Dims outer_, inner_;
-  bool direct_ = true;
+  bool direct_ = true, stream_ = false;
   std::int64_t buffer_bytes_ = 0;
   std::unique_ptr<char[]> buffers_;
 };

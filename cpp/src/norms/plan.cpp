@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 
 namespace bnpp {
 namespace {
@@ -12,13 +13,35 @@ constexpr std::int64_t kRowsBlock = 32768;
 // Borders inside a run lie on multiples of this, so that vectors and mask bytes never straddle
 // them.
 constexpr std::int64_t kPieceAlign = 64;
-// Rows and channels of a block of layout cols.
-constexpr std::int64_t kColsBlock = 4096;
-constexpr std::int64_t kColsChannels = 128;
+// Runs up to this long are columns: below it, partial vectors and the start of each run cost more
+// than reading parameters for every column does.
+constexpr std::int64_t kShortRun = 256;
+// Columns of a group of layout cols: its parameters and sums fit the first-level cache.
+constexpr std::int64_t kColsColumns = 1024;
+// Groups of channels start on multiples of this, so that their vectors are whole and aligned.
+constexpr std::int64_t kGroupAlign = 16;
+// Rows of a block of layout cols: enough that merging blocks costs little, at least this many
+// blocks if the rows suffice.
+constexpr std::int64_t kColsRowsMin = 2048, kColsRowsMax = 8192, kColsBlocks = 32;
+// Values of a group of columns that the last-level cache keeps.
+constexpr std::int64_t kGroupValues = 1 << 20;
+// Values of a tile of whole rows.
+constexpr std::int64_t kMapTile = 16384;
+// Tiles to have for threads to share, if the channels suffice.
+constexpr std::int64_t kColsTasks = 8;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+// The fewest channels whose columns' mask bits fill whole bytes.
+std::int64_t byte_channels(std::int64_t inner) { return 8 / std::gcd(std::int64_t{8}, inner); }
+
 }  // namespace
+
+std::int64_t Plan::group_of_columns(std::int64_t wanted) const {
+  const std::int64_t most = kColsColumns / inner;
+  const std::int64_t align = most >= kGroupAlign ? kGroupAlign : byte_channels(inner);
+  return std::min(ceil_div(wanted, align) * align, most - most % align);
+}
 
 Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(axis) {
   channels = x.shape[axis];
@@ -36,14 +59,18 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     (inside ? inner : outer) *= x.shape[d];
   }
   count = outer * inner;
-  layout = inner_axes.n == 0 && channels > 1 ? Layout::cols : Layout::rows;
+  const bool short_runs = inner <= kShortRun && byte_channels(inner) * inner <= kColsColumns;
+  layout = short_runs && channels > 1 ? Layout::cols : Layout::rows;
   if (count == 0 || channels == 0) return;
 
   piece_length_ = inner;
   if (layout == Layout::cols) {
-    group_channels_ = std::min(kColsChannels, channels);
-    runs_per_block_ = std::min(kColsBlock, outer);
+    const std::int64_t rows = std::clamp(ceil_div(outer, kColsBlocks), kColsRowsMin, kColsRowsMax);
+    blocks = ceil_div(outer, rows);
+    runs_per_block_ = ceil_div(outer, blocks);
     blocks = ceil_div(outer, runs_per_block_);
+    if (channels * inner <= kMapTile) map_rows_ = kMapTile / (channels * inner);
+    group_channels_ = group_of_columns(ceil_div(channels, ceil_div(kColsTasks, blocks)));
   } else if (inner <= kRowsBlock) {
     group_channels_ = 1;
     runs_per_block_ = std::min(std::max<std::int64_t>(1, kRowsBlock / inner), outer);
@@ -74,12 +101,34 @@ Tile Plan::tile(std::int64_t group, std::int64_t block) const {
           std::min(i0 + piece_length_, inner)};
 }
 
+// A channel in rows is read as a stream either way; a group of columns that is read twice from
+// memory is better read as whole rows.
+bool Plan::group_fits_cache() const {
+  return layout == Layout::rows || count * group_channels_ <= kGroupValues;
+}
+
+Tile Plan::tile_in_memory_order(std::int64_t index) const {
+  if (layout == Layout::cols) {
+    const std::int64_t o0 = index * map_rows_;
+    if (map_rows_ > 0) return {0, channels, o0, std::min(o0 + map_rows_, outer), 0, inner};
+    return tile(index % groups, index / groups);
+  }
+  const std::int64_t run = index / pieces_, i0 = index % pieces_ * piece_length_;
+  const std::int64_t c = run % channels, o = run / channels;
+  return {c, c + 1, o, o + 1, i0, std::min(i0 + piece_length_, inner)};
+}
+
+std::int64_t Plan::tiles_in_memory_order() const {
+  if (layout == Layout::rows) return outer * channels * pieces_;
+  return map_rows_ > 0 ? ceil_div(outer, map_rows_) : groups * blocks;
+}
+
 std::int64_t Plan::max_tile_size() const {
-  return group_channels_ * runs_per_block_ * piece_length_;
+  return std::max(group_channels_ * runs_per_block_ * piece_length_, map_rows_ * channels * inner);
 }
 
 std::int64_t Plan::mask_row() const {
-  return ceil_div(layout == Layout::rows ? inner : channels, 8);
+  return ceil_div(layout == Layout::rows ? inner : channels * inner, 8);
 }
 
 std::int64_t Plan::mask_stride() const {
@@ -89,7 +138,8 @@ std::int64_t Plan::mask_stride() const {
 std::int64_t Plan::mask_bytes() const { return outer * mask_stride(); }
 
 std::int64_t Plan::mask_offset(const Tile& t) const {
-  const std::int64_t in_row = layout == Layout::rows ? t.c0 * mask_row() + t.i0 / 8 : t.c0 / 8;
+  const std::int64_t in_row =
+      layout == Layout::rows ? t.c0 * mask_row() + t.i0 / 8 : t.c0 * inner / 8;
   return t.o0 * mask_stride() + in_row;
 }
 

@@ -46,10 +46,17 @@ class Plan {
   /// Block `block` of the channels of group `group`.
   Tile tile(std::int64_t group, std::int64_t block) const;
 
+  /// Whether a group is still in the cache when it has been read once.
+  bool group_fits_cache() const;
+
+  /// All data again, where channels need not come together: single runs or whole rows.
+  Tile tile_in_memory_order(std::int64_t index) const;
+  std::int64_t tiles_in_memory_order() const;
+
   /// Rows and columns of a tile, as the kernels see it.
   std::int64_t rows(const Tile& t) const { return t.o1 - t.o0; }
   std::int64_t cols(const Tile& t) const {
-    return layout == Layout::rows ? t.i1 - t.i0 : t.c1 - t.c0;
+    return layout == Layout::rows ? t.i1 - t.i0 : (t.c1 - t.c0) * inner;
   }
   std::int64_t max_tile_size() const;
 
@@ -60,11 +67,13 @@ class Plan {
 
  private:
   std::int64_t mask_row() const;
+  std::int64_t group_of_columns(std::int64_t wanted) const;
 
   std::int64_t group_channels_ = 0;
   std::int64_t runs_per_block_ = 0;  // outer positions of a block
   std::int64_t pieces_ = 1;          // blocks a run is cut into (rows, long runs)
   std::int64_t piece_length_ = 0;    // inner positions of a block
+  std::int64_t map_rows_ = 0;        // whole rows of a tile in memory order, or 0 (cols)
 };
 
 }  // namespace bnpp

@@ -13,6 +13,13 @@
 
 namespace bnpp {
 
+/// map(tile, worker) for all tiles, in the order in which they lie in memory.
+template <class Map>
+void map_all(const Plan& plan, int threads, Map map) {
+  auto task = [&](std::int64_t task, int worker) { map(plan.tile_in_memory_order(task), worker); };
+  parallel_for(plan.tiles_in_memory_order(), threads, task);
+}
+
 /// reduce(tile, block, worker), then finish(first channel, last channel), then map(tile, worker).
 template <class Reduce, class Finish, class Map>
 void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish finish, Map map) {
@@ -25,15 +32,12 @@ void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish fini
   auto reduce_block = [&](std::int64_t group, std::int64_t block, int worker) {
     reduce(plan.tile(group, block), block, worker);
   };
-  auto map_block = [&](std::int64_t group, std::int64_t block, int worker) {
-    map(plan.tile(group, block), worker);
-  };
 
-  if (threads == 1 || plan.groups >= kGroupsPerThread * threads) {
+  if (plan.group_fits_cache() && (threads == 1 || plan.groups >= kGroupsPerThread * threads)) {
     auto whole_group = [&](std::int64_t group, int worker) {
       for (std::int64_t b = 0; b < plan.blocks; ++b) reduce_block(group, b, worker);
       finish_group(group, worker);
-      for (std::int64_t b = 0; b < plan.blocks; ++b) map_block(group, b, worker);
+      for (std::int64_t b = 0; b < plan.blocks; ++b) map(plan.tile(group, b), worker);
     };
     parallel_for(plan.groups, threads, whole_group);
     return;
@@ -41,20 +45,9 @@ void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish fini
   auto reduce_task = [&](std::int64_t task, int worker) {
     reduce_block(task / plan.blocks, task % plan.blocks, worker);
   };
-  auto map_task = [&](std::int64_t task, int worker) {
-    map_block(task / plan.blocks, task % plan.blocks, worker);
-  };
   parallel_for(plan.groups * plan.blocks, threads, reduce_task);
   parallel_for(plan.groups, threads, finish_group);
-  parallel_for(plan.groups * plan.blocks, threads, map_task);
-}
-
-template <class Map>
-void map_all(const Plan& plan, int threads, Map map) {
-  auto task = [&](std::int64_t task, int worker) {
-    map(plan.tile(task / plan.blocks, task % plan.blocks), worker);
-  };
-  parallel_for(plan.groups * plan.blocks, threads, task);
+  map_all(plan, threads, map);
 }
 
 }  // namespace bnpp

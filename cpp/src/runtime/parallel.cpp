@@ -80,8 +80,10 @@ int get_threads() {
 }
 
 int set_thread_limit(int n) {
-  if (n < 0)
-    throw ValueError("set_thread_limit: n is negative, it needs to be 0 (no limit) or more");
+  if (n < 0 || n > kMaxThreads) {
+    throw ValueError("set_thread_limit: n is " + std::to_string(n) + ", but it needs to be 1 to " +
+                     std::to_string(kMaxThreads) + ", or 0 for no limit");
+  }
   return std::exchange(thread_limit, n);
 }
 
