@@ -16,8 +16,9 @@ constexpr std::int64_t kPieceAlign = 64;
 // Runs up to this long are columns: below it, partial vectors and the start of each run cost more
 // than reading parameters for every column does.
 constexpr std::int64_t kShortRun = 256;
-// Columns of a group of layout cols: its parameters and sums fit the first-level cache.
-constexpr std::int64_t kColsColumns = 1024;
+// Columns of a group of layout cols: its parameters and sums fit the first-level cache, and its
+// rows are long enough to be read as a stream.
+constexpr std::int64_t kColsColumns = 1024, kColsColumnsMin = 128;
 // Groups of channels start on multiples of this, so that their vectors are whole and aligned.
 constexpr std::int64_t kGroupAlign = 16;
 // Rows of a block of layout cols: enough that merging blocks costs little, at least this many
@@ -40,7 +41,8 @@ std::int64_t byte_channels(std::int64_t inner) { return 8 / std::gcd(std::int64_
 std::int64_t Plan::group_of_columns(std::int64_t wanted) const {
   const std::int64_t most = kColsColumns / inner;
   const std::int64_t align = most >= kGroupAlign ? kGroupAlign : byte_channels(inner);
-  return std::min(ceil_div(wanted, align) * align, most - most % align);
+  const std::int64_t least = std::max(wanted, ceil_div(kColsColumnsMin, inner));
+  return std::min(ceil_div(least, align) * align, most - most % align);
 }
 
 Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(axis) {
