@@ -169,3 +169,15 @@ def test_the_two_kinds_of_saved_are_not_mixed():
         bnpp.batch_norm_backward(dy, frozen)
     with pytest.raises(ValueError, match=r"batch_norm_inference_backward: .*\bbatch_norm_backward"):
         bnpp.batch_norm_inference_backward(dy, training)
+
+
+@pytest.mark.parametrize("shape", [(64, 3, 1111), (4, 2, 40000), (20000, 2)], ids=str)
+def test_equal_gradients_add_up_exactly(shape, dtype):
+    """Rounding errors of equal terms all have the same sign: nothing but short sums hides them."""
+    x = np.random.default_rng(2).standard_normal(shape).astype(dtype)
+    dy = np.full(shape, 0.1, dtype)
+    got, f = bnpp.batch_norm_backward(dy, bnpp.batch_norm(x)[1]), forward(x)
+    expected = backward(dy, f)
+    for name in ("dx", "dgamma", "dbeta"):
+        size = expected.sizes[name]
+        assert_exact(getattr(got, name), getattr(expected, name), size, dtype, name)

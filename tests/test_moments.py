@@ -6,6 +6,7 @@ import pickle
 import bnpp
 import numpy as np
 import pytest
+from bnpp import _core
 from reference import assert_exact, moments
 from settings import every_setting
 from shapes import CASES, LANES, Case, cases, data
@@ -170,3 +171,30 @@ def test_more_than_two_to_the_31_values(axis):
     assert m.count[0] == 4 * rows
     assert m.mean[0] == 2.5
     assert m.m2[0] == 5 * rows
+
+
+OUTLIERS = {
+    "one": ((40000, 3), 1, 3e4),
+    "the first rows": ((40000, 3), 16, 3e6),
+    "a run's start": ((64, 3, 1111), 1, 3e4),
+}
+
+
+@pytest.mark.parametrize("case", OUTLIERS)
+def test_a_shift_from_outliers_costs_no_digits(case):
+    """The values the first shift is taken from may be far from all others."""
+    shape, rows, by = OUTLIERS[case]
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x[:rows] += by
+    whole = bnpp.moments(x)
+    m2 = moments(x, 1, np.longdouble)[2]
+    assert np.all(np.abs(whole.m2 - m2) <= 2 * np.spacing(whole.m2))
+    for cut in (1, 98, 1000):
+        parts = bnpp.moments(x[:cut]) + bnpp.moments(x[cut:]) if cut < len(x) else whole
+        assert np.all(np.abs(parts.m2 - whole.m2) <= 2 * np.spacing(whole.m2))
+
+
+@pytest.mark.parametrize("parts", [(), (np.ones(2),), tuple(np.ones(k) for k in range(1, 6))])
+def test_merging_what_is_no_moments_is_refused(parts):
+    with pytest.raises(ValueError, match="merge_moments: a "):
+        _core.merge_moments(parts, parts)

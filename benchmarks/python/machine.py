@@ -21,7 +21,7 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "caches": _caches(),
         "huge_pages": _read(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": _versions("bnpp", "numpy", "torch", "jax", "tensorflow"),
         **{k: v for k, v in config.items() if k not in ("bnpp", "numpy")},

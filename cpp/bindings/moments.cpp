@@ -3,6 +3,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstring>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -17,19 +19,24 @@ constexpr double ChannelMoments::* kFields[] = {&ChannelMoments::count, &Channel
                                                 &ChannelMoments::m2_low};
 
 std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
+  if (fields.size() != std::size(kFields)) {
+    throw ValueError(std::string("merge_moments: ") + name + " has " +
+                     std::to_string(fields.size()) + " vectors, but it needs five");
+  }
   std::vector<ChannelMoments> channels;
   for (std::size_t f = 0; f < std::size(kFields); ++f) {
     const Array values = Array::required("merge_moments", name, fields[f]);
     const Tensor& t = values.tensor();
-    if (f == 0) channels.resize(static_cast<std::size_t>(t.shape[0]));
+    if (f == 0 && t.ndim == 1) channels.resize(static_cast<std::size_t>(t.shape[0]));
     if (t.ndim != 1 || t.dtype != DType::float64 ||
         t.shape[0] != static_cast<std::int64_t>(channels.size())) {
       throw ValueError(std::string("merge_moments: ") + name +
                        " needs five float64 vectors of one length");
     }
     for (std::size_t c = 0; c < channels.size(); ++c) {
-      channels[c].*kFields[f] = *reinterpret_cast<const double*>(
-          static_cast<const char*>(t.data) + static_cast<std::int64_t>(c) * t.strides[0]);
+      std::memcpy(&(channels[c].*kFields[f]),
+                  static_cast<const char*>(t.data) + static_cast<std::int64_t>(c) * t.strides[0],
+                  sizeof(double));
     }
   }
   return channels;

@@ -16,6 +16,7 @@ void bind_runtime(nb::module_& m) {
   m.def("get_threads", &get_threads);
   m.def("set_thread_limit", &set_thread_limit, nb::arg("n"));
   m.def("set_min_work", &set_min_work, nb::arg("bytes"));
+  m.def("set_stream_above", &set_stream_above, nb::arg("bytes"));
   m.def("build_info", [] {
     nb::dict info;
     info["version"] = BNPP_VERSION;

@@ -137,7 +137,7 @@ class BatchNorm:
         if self.channels < 1:
             raise ValueError(f"BatchNorm: channels is {channels}, but at least 1 is needed")
         self.axis = _integer("axis", axis)
-        self.eps = float(eps)
+        self.eps = _number("eps", eps)
         if not 0 <= self.eps < math.inf:
             raise ValueError(
                 f"BatchNorm: eps is {eps}, but a finite number of at least 0 is needed"
@@ -146,10 +146,7 @@ class BatchNorm:
         self.running_var_kind = _word("running_var", running_var, ("unbiased", "biased"))
         self.update_guard = _word("update_guard", update_guard, (None, "finite"))
         self.on_single = _word("on_single", on_single, ("error", "biased", "inference"))
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in DTYPES:
-            names = " or ".join(known.name for known in DTYPES)
-            raise TypeError(f"BatchNorm: dtype is {self.dtype}, but {names} is needed")
+        self.dtype = _dtype(dtype)
         self.training = True
         self.gamma = np.ones(self.channels, self.dtype) if affine else None
         self.beta = np.zeros(self.channels, self.dtype) if affine else None
@@ -517,20 +514,39 @@ def _momentum(momentum: float | None, decay: float | None) -> float | None:
             raise TypeError(
                 f"BatchNorm: momentum is {momentum} and decay is {decay}, but only one is needed"
             )
-        if not 0 <= decay <= 1:
+        if not 0 <= _number("decay", decay) <= 1:
             raise ValueError(f"BatchNorm: decay is {decay}, but a number from 0 to 1 is needed")
         return 1.0 - float(decay)
     if momentum is None:
         return None
-    if not 0 <= momentum <= 1:
+    if not 0 <= _number("momentum", momentum) <= 1:
         raise ValueError(
             f"BatchNorm: momentum is {momentum}, but a number from 0 to 1 or None is needed"
         )
     return float(momentum)
 
 
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, (float, int, np.floating, np.integer)):
+        kind = type(value).__name__
+        raise TypeError(f"BatchNorm: {name} is a {kind}, but a number is needed")
+    return float(value)
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    found: np.dtype[Any] | None
+    try:
+        found = np.dtype(dtype) if dtype is not None else None
+    except TypeError:
+        found = None
+    if found is None or found not in DTYPES:
+        names = " or ".join(known.name for known in DTYPES)
+        raise TypeError(f"BatchNorm: dtype is {found or repr(dtype)}, but {names} is needed")
+    return found
+
+
 def _word(name: str, value: object, known: tuple[object, ...]) -> Any:
-    if value not in known:
+    if not (value is None or isinstance(value, str)) or value not in known:
         choices = " or ".join(map(repr, known))
         raise ValueError(f"BatchNorm: {name} is {value!r}, but {choices} is needed")
     return value

@@ -14,7 +14,7 @@ import numpy as np
 
 from bnpp import _core
 
-#: What the core takes: beyond any machine, below what makes an OpenMP runtime give up.
+#: What the core takes: beyond any machine.
 MAX_THREADS = 1024
 
 
@@ -99,7 +99,7 @@ def get_threads() -> int:
     Returns
     -------
     int
-        At least 1. Small calls use fewer.
+        At least 1, at most four a core or 16. Small calls use fewer.
 
     Examples
     --------
@@ -136,7 +136,10 @@ def thread_limit(n: int) -> AbstractContextManager[None]:
     ...     bnpp.get_threads()
     1
     """
-    n = operator.index(n)
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise TypeError(f"thread_limit: n is {n!r}, but an integer is needed") from None
     if not 1 <= n <= MAX_THREADS:
         raise ValueError(f"thread_limit: n is {n}, but 1 to {MAX_THREADS} is needed")
     return _limited(n)

@@ -18,7 +18,7 @@ std::string get_isa();
 /// Throws ValueError for a name that is unknown or not usable here.
 std::string set_isa(std::string_view name);
 
-/// The threads a large call made now from this thread would use.
+/// The threads a large call made now from this thread would use: at most four a core, or 16.
 int get_threads();
 
 /// Limit calls made from this thread to n threads (0: no limit of bnpp's own). Returns the limit
@@ -27,6 +27,9 @@ int set_thread_limit(int n);
 
 /// The bytes each thread must have to work on before one more is used. Returns the value before.
 std::int64_t set_min_work(std::int64_t bytes);
+
+/// Outputs of more than `bytes` are written past the caches. Returns the value before.
+std::int64_t set_stream_above(std::int64_t bytes);
 
 /// How this library was built: "openmp", "threads" or "serial".
 const char* parallel_backend();

@@ -11,6 +11,13 @@ inline Vec masked_gradient(const T* dy, const std::uint8_t* mask, Lanes lanes) {
   return g;
 }
 
+// Plain sums of float64 terms are far beyond what float32 gradients need; float64 ones take pairs.
+template <class T>
+inline constexpr bool kPairSums = sizeof(T) == sizeof(double);
+
+// hi + lo; the lo of an Inf is NaN.
+inline double rounded(PairSum s) { return s.lo - s.lo == 0 ? s.hi + s.lo : s.hi; }
+
 // The sum of a channel's `repeat` columns.
 inline double sum_columns_of(const double* columns, std::ptrdiff_t repeat) {
   if (repeat == 1) return *columns;
@@ -31,33 +38,57 @@ void grad_sums_tile(const GradSumsTile t) {
   if constexpr (layout == Layout::rows) {
     const Vec center = splat(*t.center);
     Vec sum_g = splat(0), sum_gx = splat(0);
+    RowSums pairs;
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) {
         foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
         foresee(t.rows, dy + i * t.dy_stride, j, t.dy_stride);
         const Vec g = gradient(i, j, lanes);
-        sum_g = sum_g + g;
-        sum_gx = sum_gx + g * (load(x + i * t.x_stride + j, lanes) - center);
+        const Vec gx = g * (load(x + i * t.x_stride + j, lanes) - center);
+        if constexpr (kPairSums<T>) {
+          pairs.add(g, gx);
+        } else {
+          sum_g = sum_g + g;
+          sum_gx = sum_gx + gx;
+        }
       });
     }
-    *t.sum_g = sum(sum_g);
-    *t.sum_gx = sum(sum_gx);
+    if constexpr (kPairSums<T>) {
+      pairs.flush();
+      *t.sum_g = rounded(sum_lanes(pairs.s1.hi, pairs.s1.lo));
+      *t.sum_gx = rounded(sum_lanes(pairs.s2.hi, pairs.s2.lo));
+    } else {
+      *t.sum_g = sum(sum_g);
+      *t.sum_gx = sum(sum_gx);
+    }
   } else {
     for (Piece piece = piece_at(t, 0); piece.channels > 0; piece = next_piece(t, piece)) {
-      Columns spread, sum_g, sum_gx;
+      Columns spread;
       const double* center = spread_channels(t.center, piece, t.repeat, spread.at);
-      accumulate_columns(
-          t.rows, piece.cols, sum_g.at, sum_gx.at,
-          [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& gx) BNPP_INLINE_LAMBDA {
-            const std::ptrdiff_t column = piece.begin + j;
-            prefetch(x + (i + kRowsAtOnce) * t.x_stride + column);
-            prefetch(dy + (i + kRowsAtOnce) * t.dy_stride + column);
-            g = gradient(i, column, lanes);
-            gx = g * (load(x + i * t.x_stride + column, lanes) - load(center + j, lanes));
-          });
-      for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
-        t.sum_g[piece.channel + c] = sum_columns_of(sum_g + c * t.repeat, t.repeat);
-        t.sum_gx[piece.channel + c] = sum_columns_of(sum_gx + c * t.repeat, t.repeat);
+      const auto terms = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g,
+                             Vec& gx) BNPP_INLINE_LAMBDA {
+        const std::ptrdiff_t column = piece.begin + j;
+        prefetch(x + (i + kRowsAtOnce) * t.x_stride + column);
+        prefetch(dy + (i + kRowsAtOnce) * t.dy_stride + column);
+        g = gradient(i, column, lanes);
+        gx = g * (load(x + i * t.x_stride + column, lanes) - load(center + j, lanes));
+      };
+      double *sum_g = t.sum_g + piece.channel, *sum_gx = t.sum_gx + piece.channel;
+      if constexpr (kPairSums<T>) {
+        ColumnSums sums;
+        sum_columns(t.rows, piece.cols, sums, terms);
+        for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+          const std::ptrdiff_t j = c * t.repeat;
+          sum_g[c] = rounded(channel_sum(sums.hi1 + j, sums.lo1 + j, t.repeat));
+          sum_gx[c] = rounded(channel_sum(sums.hi2 + j, sums.lo2 + j, t.repeat));
+        }
+      } else {
+        Columns g, gx;
+        accumulate_columns(t.rows, piece.cols, g.at, gx.at, terms);
+        for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+          sum_g[c] = sum_columns_of(g + c * t.repeat, t.repeat);
+          sum_gx[c] = sum_columns_of(gx + c * t.repeat, t.repeat);
+        }
       }
     }
   }

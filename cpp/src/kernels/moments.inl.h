@@ -2,8 +2,8 @@
 //
 // K is representable in x's dtype, so equal values give differences of exactly 0, and it is a mean
 // of some of the tile's own values, so s2 exceeds M2 by a bounded factor only, whatever the data.
-// That factor is nothing beside float32's own digits; float64 goes over the tile (in the cache by
-// now) a second time, about the first time's mean.
+// Where that factor is not small (K came from outliers), and always in float64, a second pass over
+// the tile, in the cache by now, takes the first one's mean for K.
 //
 // Plain sums run over a few dozen terms only; then they join an exact pair hi + lo. So the sums of
 // parts of the data add up to those of the whole.
@@ -18,8 +18,11 @@ constexpr std::ptrdiff_t kRowsAPart = kAddsAPart * kRowsAtOnce;
 // Values whose mean is the shift of a column; a row takes one vector.
 constexpr std::ptrdiff_t kShiftRows = 8;
 
+// Whether the sums of n values deserve a second pass.
 template <class T>
-inline constexpr int kPasses = sizeof(T) < sizeof(double) ? 1 : 2;
+inline bool poor_shift(const BlockSums& sums, double n) {
+  return sizeof(T) == sizeof(double) || sums.s1.hi * sums.s1.hi > 0.5 * n * sums.s2.hi;
+}
 
 struct LaneSum {
   Vec hi = splat(0), lo = splat(0);
@@ -100,10 +103,8 @@ inline BlockSums sum_rows(const MomentsTile& t, double shift) {
 template <class T>
 void moments_rows(const MomentsTile& t) {
   BlockSums sums = sum_rows<T>(t, first_row_shift(static_cast<const T*>(t.x), t.cols));
-  if constexpr (kPasses<T> == 2) {
-    const auto n = static_cast<double>(t.rows * t.cols);
-    sums = sum_rows<T>(t, as_shift<T>(sums.shift + sums.s1.hi / n));
-  }
+  const auto n = static_cast<double>(t.rows * t.cols);
+  if (poor_shift<T>(sums, n)) sums = sum_rows<T>(t, as_shift<T>(sums.shift + sums.s1.hi / n));
   *t.sums = sums;
 }
 
@@ -140,24 +141,19 @@ inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
   store(lo, load(lo, lanes) + error, lanes);
 }
 
-template <class T>
-BNPP_INLINE void sum_columns(const MomentsTile t, const T* x, std::ptrdiff_t cols,
-                             ColumnSums& sums) {
+// Two sums a column: plain ones over kRowsAPart rows, which then join the pairs.
+template <class Term>
+BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSums& sums,
+                             Term term) {
   Columns part1, part2;
   for (std::ptrdiff_t j = 0; j < cols; ++j) {
     sums.hi1[j] = sums.lo1[j] = sums.hi2[j] = sums.lo2[j] = 0;
   }
-  for (std::ptrdiff_t first = 0; first < t.rows; first += kRowsAPart) {
-    const T* row = x + first * t.x_stride;
-    const std::ptrdiff_t left = t.rows - first;
+  for (std::ptrdiff_t first = 0; first < rows; first += kRowsAPart) {
+    const std::ptrdiff_t left = rows - first;
     accumulate_columns(left < kRowsAPart ? left : kRowsAPart, cols, part1.at, part2.at,
-                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2)
-                           BNPP_INLINE_LAMBDA {
-                             const T* at = row + i * t.x_stride + j;
-                             prefetch(at + kRowsAtOnce * t.x_stride);
-                             d = load(at, lanes) - load(sums.shift + j, lanes);
-                             d2 = d * d;
-                           });
+                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
+                           BNPP_INLINE_LAMBDA { term(first + i, j, lanes, a, b); });
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
       join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
       join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
@@ -185,17 +181,25 @@ void moments_cols(const MomentsTile& tile) {
     BlockSums* sums = t.sums + piece.channel;
     const T* x = static_cast<const T*>(t.x) + piece.begin;
     first_column_shifts(t, x, piece, columns);
-    for (int pass = 1;; ++pass) {
-      sum_columns(t, x, piece.cols, columns);
+    const auto differences = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2)
+                                 BNPP_INLINE_LAMBDA {
+                                   const T* at = x + i * t.x_stride + j;
+                                   prefetch(at + kRowsAtOnce * t.x_stride);
+                                   d = load(at, lanes) - load(columns.shift + j, lanes);
+                                   d2 = d * d;
+                                 };
+    bool again = true;
+    for (int pass = 1; again; ++pass) {
+      again = false;
+      sum_columns(t.rows, piece.cols, columns, differences);
       for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
         const std::ptrdiff_t j = c * t.repeat;
         sums[c] = {columns.shift[j], channel_sum(columns.hi1 + j, columns.lo1 + j, t.repeat),
                    channel_sum(columns.hi2 + j, columns.lo2 + j, t.repeat)};
-      }
-      if (pass == kPasses<T>) break;
-      for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+        if (pass == 2 || !poor_shift<T>(sums[c], n)) continue;
+        again = true;
         const double shift = as_shift<T>(sums[c].shift + sums[c].s1.hi / n);
-        for (std::ptrdiff_t k = 0; k < t.repeat; ++k) columns.shift[c * t.repeat + k] = shift;
+        for (std::ptrdiff_t k = 0; k < t.repeat; ++k) columns.shift[j + k] = shift;
       }
     }
   }

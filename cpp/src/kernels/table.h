@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bnpp/dtype.h"
+
 namespace bnpp {
 
 // A sum as an unevaluated pair: the value is hi + lo.
@@ -78,7 +80,9 @@ struct Verbs {
 
 enum class Layout : std::uint8_t { rows, cols };
 
-inline constexpr std::size_t kDTypes = 2, kLayouts = 2;
+#define BNPP_ONE(name, type) +1
+inline constexpr std::size_t kDTypes = 0 BNPP_DTYPES(BNPP_ONE), kLayouts = 2;
+#undef BNPP_ONE
 
 struct KernelTable {
   Verbs verbs[kDTypes][kLayouts];

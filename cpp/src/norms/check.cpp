@@ -44,15 +44,14 @@ void Check::eps(double eps) const {
     refuse("eps is ", eps, ", but it needs to be finite and >= 0");
 }
 
-void Check::like(const ConstTensor& x, const ConstTensor& t, const char* name,
-                 const char* x_name) const {
+void Check::like(const ConstTensor& x, const ConstTensor& t, const char* name) const {
   bool same = t.ndim == x.ndim;
   for (int d = 0; same && d < x.ndim; ++d) same = t.shape[d] == x.shape[d];
   if (!same) {
-    refuse(name, " has shape ", shape_text(t), ", but it needs ", x_name, "'s ", shape_text(x));
+    refuse(name, " has shape ", shape_text(t), ", but it needs x's ", shape_text(x));
   }
   if (t.dtype != x.dtype) {
-    refuse<TypeError>(name, " has dtype ", name_of(t.dtype), ", but it needs ", x_name, "'s ",
+    refuse<TypeError>(name, " has dtype ", name_of(t.dtype), ", but it needs x's ",
                       name_of(x.dtype));
   }
 }

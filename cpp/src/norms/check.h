@@ -28,8 +28,7 @@ class Check {
   int axis_of(const ConstTensor& x, int axis) const;
   void eps(double eps) const;
   /// Same shape and dtype as x.
-  void like(const ConstTensor& x, const ConstTensor& t, const char* name,
-            const char* x_name = "x") const;
+  void like(const ConstTensor& x, const ConstTensor& t, const char* name) const;
   /// One value a channel, in float64; `fallback` everywhere if the vector was not given.
   std::vector<double> vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name,
                              double fallback) const;

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/memory.h"
+
 namespace bnpp {
 namespace {
 
 // Buffers of different workers share no cache line.
 constexpr std::int64_t kLine = 64;
-
-// Outputs beyond this are streamed.
-constexpr std::int64_t kStreamBytes = 16 << 20;
 
 // visit(offset, n, stride) for each stretch of elements [begin, end) along the innermost dimension.
 template <class Visit>
@@ -40,6 +39,8 @@ void copy_stretch(char* to, std::int64_t to_stride, const char* from, std::int64
                   std::int64_t n, std::int64_t item) {
   if (to_stride == item && from_stride == item) {
     std::memcpy(to, from, static_cast<std::size_t>(n * item));
+  } else if (item == 2) {
+    copy_items<2>(to, to_stride, from, from_stride, n);
   } else if (item == 4) {
     copy_items<4>(to, to_stride, from, from_stride, n);
   } else {
@@ -85,7 +86,7 @@ Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads)
     inner_.append(dim_of(tensor, plan.inner_axes.axis[k]));
   }
   direct_ = is_direct();
-  stream_ = direct_ && tensor.size() * item_ > kStreamBytes && rows_begin_on_lines();
+  stream_ = direct_ && tensor.size() * item_ > stream_above() && rows_begin_on_lines();
   if (!direct_) {
     buffer_bytes_ = (plan.max_tile_size() * item_ + kLine - 1) / kLine * kLine;
     buffers_.reset(new char[static_cast<std::size_t>(buffer_bytes_ * threads + kLine)]);

@@ -1,6 +1,6 @@
 // One tensor of a call, seen through its plan: where a tile of it lies. A tile whose elements do
 // not lie as the kernels need them (gaps, other memory orders than x's, misaligned) goes through a
-// small buffer of the worker; no copy of the tensor is ever made.
+// buffer of the worker, tile by tile.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,11 @@
-// From shape and strides to {layout, outer, channels, inner} and blocks. All choices that depend on
-// sizes live here; the recipes do not know why.
+// From shape and strides to {layout, outer, channels, inner}, blocks and tiles. All choices that a
+// bit of a result depends on live here; the recipes do not know why.
 //
 // The axes of x that lie outside the channel axis in memory (larger strides) are `outer`, those
 // inside it are `inner`, whatever their order in the shape; so NCHW, NHWC, Fortran order and any
-// permutation are walked as they lie. Nothing inside the channels is layout `cols`, else it is
-// `rows`.
+// permutation are walked as they lie. Long runs of a channel are layout `rows`; where a channel's
+// runs are short (7 x 7 planes) or single values (NHWC), a row of all channels is layout `cols`,
+// with `inner` columns a channel.
 //
 // Block borders depend on the shape and memory order of x alone, never on the number of threads or
 // on the instruction set: the partial sums, and so the bits of every result, are the same for all.
@@ -18,7 +19,7 @@
 namespace bnpp {
 
 /// A part of the data: channels [c0, c1), outer positions [o0, o1), inner positions [i0, i1). In
-/// layout rows it has one channel, in layout cols there is one inner position.
+/// layout rows it has one channel, in layout cols all inner positions.
 struct Tile {
   std::int64_t c0, c1, o0, o1, i0, i1;
 };

@@ -26,8 +26,16 @@ namespace {
 // A thread is worth its wake-up from about this much memory traffic on (docs/performance.md).
 constexpr std::int64_t kMinWork = 64 * 1024;
 
-// Beyond any machine, below what makes an OpenMP runtime give up.
+// Beyond any machine.
 constexpr int kMaxThreads = 1024;
+// Threads beyond the cores bring nothing, and an OpenMP runtime that cannot create one ends the
+// process; some, so that a limit above the cores can be tried out.
+constexpr int kThreadsPerCore = 4, kThreadsAtLeast = 16;
+
+int sensible_threads() {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(kThreadsAtLeast, kThreadsPerCore * cores);
+}
 
 std::atomic<std::int64_t> min_work{kMinWork};
 thread_local int thread_limit = 0;
@@ -76,7 +84,8 @@ int get_threads() {
 #if defined(_OPENMP)
   if (pool_lost || omp_in_parallel()) return 1;
 #endif
-  return thread_limit > 0 ? thread_limit : std::max(1, available_threads());
+  return std::min(thread_limit > 0 ? thread_limit : std::max(1, available_threads()),
+                  sensible_threads());
 }
 
 int set_thread_limit(int n) {
