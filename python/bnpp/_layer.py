@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -533,16 +534,13 @@ def _number(name: str, value: object) -> float:
     return float(value)
 
 
-def _dtype(dtype: Any) -> np.dtype[Any]:
-    found: np.dtype[Any] | None
-    try:
-        found = np.dtype(dtype) if dtype is not None else None
-    except TypeError:
-        found = None
-    if found is None or found not in DTYPES:
-        names = " or ".join(known.name for known in DTYPES)
-        raise TypeError(f"BatchNorm: dtype is {found or repr(dtype)}, but {names} is needed")
-    return found
+def _dtype(dtype: DTypeLike | None) -> np.dtype[Any]:
+    with suppress(TypeError):
+        for known in DTYPES:
+            if dtype is not None and np.dtype(dtype) == known:
+                return known
+    names = " or ".join(known.name for known in DTYPES)
+    raise TypeError(f"BatchNorm: dtype is {dtype!r}, but {names} is needed")
 
 
 def _word(name: str, value: object, known: tuple[object, ...]) -> Any:
