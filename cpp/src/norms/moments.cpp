@@ -113,14 +113,12 @@ std::vector<ChannelMoments> moments(const ConstTensor& x, int axis) {
   const Operand operand(x, plan, threads);
   const Verbs& kernel = verbs(x.dtype, plan.layout);
   BlockMoments blocks(plan);
-  auto reduce = [&](std::int64_t task, int worker) {
-    const std::int64_t group = task / plan.blocks, block = task % plan.blocks;
-    blocks.reduce(kernel, operand, plan.tile(group, block), block, worker);
-  };
+  reduce_all(plan, threads, [&](const Tile& tile, std::int64_t block, int worker) {
+    blocks.reduce(kernel, operand, tile, block, worker);
+  });
   auto merge_channel = [&](std::int64_t channel, int) {
     result[static_cast<std::size_t>(channel)] = blocks.merged(channel);
   };
-  parallel_for(plan.groups * plan.blocks, threads, reduce);
   parallel_for(plan.channels, threads, merge_channel);
   return result;
 }

@@ -20,6 +20,16 @@ void map_all(const Plan& plan, int threads, Map map) {
   parallel_for(plan.tiles_in_memory_order(), threads, task);
 }
 
+/// reduce(tile, block, worker) for every block of every group.
+template <class Reduce>
+void reduce_all(const Plan& plan, int threads, Reduce reduce) {
+  auto task = [&](std::int64_t task, int worker) {
+    const std::int64_t group = task / plan.blocks, block = task % plan.blocks;
+    reduce(plan.tile(group, block), block, worker);
+  };
+  parallel_for(plan.groups * plan.blocks, threads, task);
+}
+
 /// reduce(tile, block, worker), then finish(first channel, last channel), then map(tile, worker).
 template <class Reduce, class Finish, class Map>
 void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish finish, Map map) {
@@ -29,23 +39,16 @@ void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish fini
   auto finish_group = [&](std::int64_t group, int) {
     finish(plan.group_begin(group), plan.group_end(group));
   };
-  auto reduce_block = [&](std::int64_t group, std::int64_t block, int worker) {
-    reduce(plan.tile(group, block), block, worker);
-  };
-
   if (plan.group_fits_cache() && (threads == 1 || plan.groups >= kGroupsPerThread * threads)) {
     auto whole_group = [&](std::int64_t group, int worker) {
-      for (std::int64_t b = 0; b < plan.blocks; ++b) reduce_block(group, b, worker);
+      for (std::int64_t b = 0; b < plan.blocks; ++b) reduce(plan.tile(group, b), b, worker);
       finish_group(group, worker);
       for (std::int64_t b = 0; b < plan.blocks; ++b) map(plan.tile(group, b), worker);
     };
     parallel_for(plan.groups, threads, whole_group);
     return;
   }
-  auto reduce_task = [&](std::int64_t task, int worker) {
-    reduce_block(task / plan.blocks, task % plan.blocks, worker);
-  };
-  parallel_for(plan.groups * plan.blocks, threads, reduce_task);
+  reduce_all(plan, threads, reduce);
   parallel_for(plan.groups, threads, finish_group);
   map_all(plan, threads, map);
 }
