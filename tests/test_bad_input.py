@@ -62,7 +62,6 @@ REFUSED = {
     "integers": (TAKES_X, "x", lambda k: np.ones((5, C), "i4"), TypeError, ["int32", "float32"]),
     "booleans": (TAKES_X, "x", lambda k: np.ones((5, C), bool), TypeError, ["bool", "float32"]),
     "complex": (TAKES_X, "x", lambda k: k.x * 1j, TypeError, ["complex64", "float32"]),
-    "float16": (TAKES_X, "x", lambda k: k.x.astype("f2"), TypeError, ["float16", "float32"]),
     "longdouble": (TAKES_X, "x", lambda k: k.x.astype("g"), TypeError, ["float128|longdouble"]),
     "object": (TAKES_X, "x", lambda k: k.x.astype(object), TypeError, ["object", "float32"]),
     "strings": (TAKES_X, "x", lambda k: "spam", TypeError, ["str|<U4", "float32"]),

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <new>
+#include <numeric>
 #include <utility>
 
 #include "bnpp/error.h"
 #include "norms/check.h"
+#include "pool.h"
 
 namespace bnpp::python {
 namespace {
@@ -38,17 +41,29 @@ nb::object helper(const char* name) { return nb::module_::import_("bnpp._arrays"
 
 std::string text_of(nb::handle object) { return nb::repr(object).c_str(); }
 
+// The letter of a C++ type in the buffer protocol; bfloat16 has none.
+template <class T>
+constexpr char kFormat = '\0';
+template <>
+constexpr char kFormat<float> = 'f';
+template <>
+constexpr char kFormat<double> = 'd';
+template <>
+constexpr char kFormat<float16> = 'e';
+
 // The dtype of a native-endian buffer format; false if bnpp has none for it.
 bool parse_format(const char* format, DType& dtype) {
   if (format == nullptr) return false;
   if (std::strchr("@=<^", *format) != nullptr && *format != '\0') ++format;
-  if (std::strcmp(format, "f") == 0)
-    dtype = DType::float32;
-  else if (std::strcmp(format, "d") == 0)
-    dtype = DType::float64;
-  else
-    return false;
-  return true;
+  if (*format == '\0' || format[1] != '\0') return false;
+#define BNPP_FORMAT(name, type)   \
+  if (*format == kFormat<type>) { \
+    dtype = DType::name;          \
+    return true;                  \
+  }
+  BNPP_DTYPES(BNPP_FORMAT)
+#undef BNPP_FORMAT
+  return false;
 }
 
 // The first and one past the last byte of a tensor that is not empty.
@@ -103,12 +118,20 @@ Array::~Array() {
   if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
 }
 
-bool Array::view(int flags) {
-  if (PyObject_GetBuffer(object_.ptr(), &buffer_, flags) != 0) {
+bool Array::view() {
+  constexpr int flags = PyBUF_STRIDES | PyBUF_FORMAT;
+  if (PyObject_GetBuffer(object_.ptr(), &buffer_, flags) == 0) {
+    if (!parse_format(buffer_.format, tensor_.dtype)) return false;
+  } else {
+    // NumPy hands out no buffer of bfloat16, but one of the bits.
     PyErr_Clear();
-    return false;
+    const nb::object bits = helper("bits_of_bfloat16")(object_);
+    if (bits.is_none() || PyObject_GetBuffer(bits.ptr(), &buffer_, flags) != 0) {
+      PyErr_Clear();
+      return false;
+    }
+    tensor_.dtype = DType::bfloat16;
   }
-  if (!parse_format(buffer_.format, tensor_.dtype)) return false;
   tensor_.data = buffer_.buf;
   tensor_.ndim = buffer_.ndim;
   for (int d = 0; d < std::min(buffer_.ndim, kMaxDims); ++d) {
@@ -136,7 +159,7 @@ Array Array::input(const char* function, const char* name, nb::handle object) {
   } else {
     array.object_ = helper("as_array")(object, name, function);
   }
-  if (!array.view(PyBUF_STRIDES | PyBUF_FORMAT)) {
+  if (!array.view()) {
     helper("refuse_dtype")(array.object_, name, function);
     Check(function).refuse<TypeError>(name, " is not an array bnpp can read");
   }
@@ -159,7 +182,7 @@ Array Array::output(const char* function, const char* name, nb::handle object) {
                                       ", but it needs to be a NumPy array");
   }
   array.object_ = nb::borrow(object);
-  if (!array.view(PyBUF_STRIDES | PyBUF_FORMAT)) {
+  if (!array.view()) {
     helper("refuse_dtype")(array.object_, name, function);
     Check(function).refuse<TypeError>(name, " is not an array bnpp can write");
   }
@@ -176,15 +199,47 @@ Array Array::output(const char* function, const char* name, nb::handle object) {
 
 Array Array::like(const Array& other) {
   Array array;
-  array.object_ = numpy().empty_like(other.object_);
-  array.view(PyBUF_STRIDES | PyBUF_FORMAT);
+  array.object_ = like_in_pool(other);
+  if (!array.object_.is_valid()) array.object_ = numpy().empty_like(other.object_);
+  array.view();
   return array;
+}
+
+// A large array like `other` on recycled memory; none if it is small or there is no memory.
+nb::object Array::like_in_pool(const Array& other) {
+  const ConstTensor like = other.tensor_;
+  const auto bytes = static_cast<std::size_t>(like.size() * size_of(like.dtype));
+  if (bytes < kPooledFrom) return {};
+  nb::object block;
+  try {
+    block = nb::cast(Block(bytes));
+  } catch (const std::bad_alloc&) {
+    return {};  // NumPy shall say so
+  }
+  // Dense, with the axes in the order of other's strides, as numpy.empty_like has them.
+  std::vector<int> axes(static_cast<std::size_t>(like.ndim));
+  std::iota(axes.begin(), axes.end(), 0);
+  std::stable_sort(axes.begin(), axes.end(), [&](int a, int b) {
+    return std::abs(like.strides[a]) < std::abs(like.strides[b]);
+  });
+  // Of axes with equal strides (of one element, or broadcast) the last one is the innermost.
+  std::int64_t strides[kMaxDims], stride = size_of(like.dtype);
+  for (const int axis : axes) {
+    strides[axis] = stride;
+    stride *= like.shape[axis];
+  }
+  nb::list shape, steps;
+  for (int d = 0; d < like.ndim; ++d) {
+    shape.append(like.shape[d]);
+    steps.append(strides[d]);
+  }
+  return numpy().ndarray(nb::tuple(shape), other.object_.attr("dtype"), block, 0, nb::tuple(steps));
 }
 
 Array Array::vector(std::int64_t size, DType dtype) {
   Array array;
   array.object_ = numpy().empty(size, dtype == DType::float64 ? numpy().float64 : numpy().float32);
-  array.view(PyBUF_STRIDES | PyBUF_FORMAT);
+  array.view();
   return array;
 }
 

@@ -40,7 +40,8 @@ class Array {
   const nb::object& object() const { return object_; }
 
  private:
-  bool view(int flags);
+  bool view();
+  static nb::object like_in_pool(const Array& other);
   void check_dimensions(const char* function, const char* name) const;
 
   nb::object object_;

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "bnpp/error.h"
+#include "pool.h"
 
 namespace nb = nanobind;
 
@@ -26,5 +27,6 @@ NB_MODULE(_core, m) {
   });
   bnpp::python::bind_batch_norm(m);
   bnpp::python::bind_moments(m);
+  bnpp::python::bind_pool(m);
   bnpp::python::bind_runtime(m);
 }

@@ -43,6 +43,9 @@ _core.moments$:
 _core.merge_moments$:
     def merge_moments(a: _Parts, b: _Parts) -> _Parts: ...
 
+_core.pool_state$:
+    def pool_state() -> tuple[int, int]: ...
+
 _core.build_info$:
     def build_info() -> dict[str, str]: ...
 

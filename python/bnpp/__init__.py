@@ -20,7 +20,15 @@ from bnpp._batch_norm import (
 from bnpp._core import Saved
 from bnpp._layer import BatchNorm
 from bnpp._moments import Moments, moments
-from bnpp._runtime import get_isa, get_threads, set_isa, show_config, thread_limit, usable_isas
+from bnpp._runtime import (
+    clear_memory,
+    get_isa,
+    get_threads,
+    set_isa,
+    show_config,
+    thread_limit,
+    usable_isas,
+)
 
 __version__ = str(_core.build_info()["version"])
 
@@ -37,6 +45,7 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "clear_memory",
     "get_isa",
     "get_threads",
     "moments",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: An array of float32 or float64.
+#: An array of float16, float32, float64 or, with ml_dtypes, bfloat16.
 Array: TypeAlias = NDArray[np.floating[Any]]
 
 
@@ -28,12 +28,47 @@ class SupportsDLPack(Protocol):
 #: What the public functions take: arrays, nested lists of floats, tensors on the CPU.
 Input: TypeAlias = ArrayLike | SupportsDLPack
 
-#: The one list of dtypes on the Python side; float16 and bfloat16 will be added here.
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+#: The one list of dtypes on the Python side; bfloat16 is NumPy's only where ml_dtypes is installed.
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+NEEDED = f"{', '.join(DTYPES[:-1])} or {DTYPES[-1]}"
+
+
+def is_supported(dtype: np.dtype[Any]) -> bool:
+    """Tell whether the core computes with a dtype: one of `DTYPES` in the machine's byte order.
+
+    Examples
+    --------
+    >>> is_supported(np.dtype("float16")), is_supported(np.dtype(">f4")), is_supported(np.dtype(int))
+    (True, False, False)
+    """
+    return dtype.name in DTYPES and dtype.isnative
+
+
+def bits_of_bfloat16(array: NDArray[Any]) -> NDArray[np.uint16] | None:
+    """View an array of bfloat16 as its bits, which the buffer protocol can hand out.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Any array.
+
+    Returns
+    -------
+    numpy.ndarray of uint16, or None
+        None for any other dtype.
+
+    Examples
+    --------
+    >>> bits_of_bfloat16(np.zeros(3, "M8[s]")) is None
+    True
+    """
+    if array.dtype.name != "bfloat16" or not array.dtype.isnative:
+        return None
+    return array.view(np.uint16)
 
 
 def as_array(obj: object, name: str, where: str) -> Array:
-    """Read any object as an array of float32 or float64, without a copy where NumPy can.
+    """Read any object as an array of a dtype bnpp has, without a copy where NumPy can.
 
     Parameters
     ----------
@@ -45,7 +80,7 @@ def as_array(obj: object, name: str, where: str) -> Array:
     Returns
     -------
     numpy.ndarray
-        Exactly ``numpy.ndarray``, of native float32 or float64.
+        Exactly ``numpy.ndarray``, of one of `DTYPES`.
 
     Raises
     ------
@@ -61,14 +96,14 @@ def as_array(obj: object, name: str, where: str) -> Array:
     array([[1., 2.]])
     >>> as_array([[1, 2]], "x", "batch_norm")
     Traceback (most recent call last):
-    TypeError: batch_norm: x has dtype int64, but float32 or float64 is needed
+    TypeError: batch_norm: x has dtype int64, but float16, bfloat16, float32 or float64 is needed
     """
     if isinstance(obj, np.ma.MaskedArray):
         raise TypeError(
             f"{where}: {name} is a masked array, whose mask would be lost, but a plain array is needed"
         )
     array = obj if type(obj) is np.ndarray else _read(obj, name, where)
-    if array.dtype not in DTYPES:
+    if not is_supported(array.dtype):
         refuse_dtype(array, name, where)
     return array
 
@@ -92,17 +127,14 @@ def refuse_dtype(array: NDArray[Any], name: str, where: str) -> NoReturn:
     --------
     >>> refuse_dtype(np.zeros(3, ">f4"), "gamma", "batch_norm")
     Traceback (most recent call last):
-    TypeError: batch_norm: gamma has dtype >f4 (byte-swapped), but native float32 or float64 is needed
+    TypeError: batch_norm: gamma has dtype >f4 (byte-swapped), but native byte order is needed
     """
-    if not array.dtype.isnative and array.dtype.newbyteorder("=") in DTYPES:
+    if not array.dtype.isnative and is_supported(array.dtype.newbyteorder("=")):
         raise TypeError(
             f"{where}: {name} has dtype {array.dtype.str} (byte-swapped), "
-            "but native float32 or float64 is needed"
+            "but native byte order is needed"
         )
-    raise TypeError(
-        f"{where}: {name} has dtype {array.dtype}, but "
-        f"{' or '.join(dtype.name for dtype in DTYPES)} is needed"
-    )
+    raise TypeError(f"{where}: {name} has dtype {array.dtype}, but {NEEDED} is needed")
 
 
 def _read(obj: object, name: str, where: str) -> NDArray[Any]:
@@ -124,6 +156,6 @@ def _read(obj: object, name: str, where: str) -> NDArray[Any]:
     if array.dtype == object:
         raise TypeError(
             f"{where}: {name} ({kind}) is read by NumPy as an array of objects, "
-            "but float32 or float64 is needed"
+            f"but {NEEDED} is needed"
         )
     return array

@@ -23,8 +23,8 @@ class Gradients(NamedTuple):
     dx : numpy.ndarray
         Gradient of the input; its shape, dtype and memory order.
     dgamma, dbeta : numpy.ndarray, shape (C,)
-        Gradients of scale and shift, also where none was given (then at 1 and 0). float32 for float32
-        input, float64 for float64.
+        Gradients of scale and shift, also where none was given (then at 1 and 0). float64 for float64
+        input, else float32.
     """
 
     dx: Array
@@ -108,9 +108,10 @@ def batch_norm(
     Parameters
     ----------
     x : array_like, 2 to 8 dimensions
-        float32 or float64, any strides; C channels along `axis`, m values in each.
+        float16, bfloat16 (of ml_dtypes), float32 or float64, any strides; C channels along `axis`, m
+        values in each.
     gamma, beta : array_like, shape (C,), optional
-        Scale and shift, float32 or float64; 1 and 0 where not given.
+        Scale and shift, of any such dtype; 1 and 0 where not given.
     axis : int
         The channels' axis; negative ones count from the end.
     eps : float
@@ -260,11 +261,11 @@ def batch_norm_inference(
     Parameters
     ----------
     x : array_like, 2 to 8 dimensions
-        float32 or float64, any strides; C channels along `axis`.
+        A dtype `batch_norm` takes, any strides; C channels along `axis`.
     gamma, beta : array_like, shape (C,), or None
-        Scale and shift, float32 or float64; None is 1 and 0.
+        Scale and shift, of any such dtype; None is 1 and 0.
     mean, var : array_like, shape (C,)
-        The statistics, float32 or float64; no variance is negative.
+        The statistics, of any such dtype; no variance is negative.
     axis, eps, residual, activation, out
         As in `batch_norm`.
     save : bool

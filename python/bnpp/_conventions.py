@@ -144,7 +144,7 @@ def from_dict(
     Parameters
     ----------
     values : mapping
-        The values by name: anything that can be read as an array of float32 or float64.
+        The values by name: anything that can be read as an array of floats.
     name : str or None
         The convention; None recognises it by the names.
     channels : int

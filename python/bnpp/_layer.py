@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnpp import _conventions, _core
-from bnpp._arrays import DTYPES, Array, Input, as_array
+from bnpp._arrays import NEEDED, Array, Input, as_array, is_supported
 from bnpp._batch_norm import (
     Activation,
     FrozenGradients,
@@ -77,7 +77,7 @@ class BatchNorm:
         What training does with one value a channel: refuse; use the variance 0 (also for the running
         one); normalize by the running statistics and leave them.
     dtype : dtype
-        float32 or float64, of gamma and beta. Inputs may be of either.
+        Of gamma and beta: any the functions take. Inputs may be of any other.
 
     Attributes
     ----------
@@ -262,7 +262,7 @@ class BatchNorm:
         Parameters
         ----------
         x : array_like, 2 to 8 dimensions
-            float32 or float64, with the layer's channels along its axis.
+            Any dtype the functions take, with the layer's channels along its axis.
         residual, activation, out
             As in `batch_norm`.
         save : bool
@@ -389,7 +389,7 @@ class BatchNorm:
         Parameters
         ----------
         state : mapping
-            Arrays (or tensors) of float32 or float64 by name, one value a channel. Without a count,
+            Arrays (or tensors) of floats by name, one value a channel. Without a count,
             which Keras and ONNX do not have, it becomes 0: an average over all batches
             (``momentum=None``) starts anew.
         convention : {"bnpp", "torch", "keras", "onnx"}, optional
@@ -536,11 +536,9 @@ def _number(name: str, value: object) -> float:
 
 def _dtype(dtype: DTypeLike | None) -> np.dtype[Any]:
     with suppress(TypeError):
-        for known in DTYPES:
-            if dtype is not None and np.dtype(dtype) == known:
-                return known
-    names = " or ".join(known.name for known in DTYPES)
-    raise TypeError(f"BatchNorm: dtype is {dtype!r}, but {names} is needed")
+        if dtype is not None and is_supported(np.dtype(dtype)):
+            return np.dtype(dtype)
+    raise TypeError(f"BatchNorm: dtype is {dtype!r}, but {NEEDED} is needed")
 
 
 def _word(name: str, value: object, known: tuple[object, ...]) -> Any:

@@ -200,7 +200,7 @@ class Moments:
         Parameters
         ----------
         x : array_like, 2 to 8 dimensions
-            float32 or float64, with as many channels along `axis`.
+            A dtype `batch_norm` takes, with as many channels along `axis`.
         axis : int
             The channels' axis.
 
@@ -258,7 +258,7 @@ def moments(x: Input, *, axis: int = 1) -> Moments:
     Parameters
     ----------
     x : array_like, 2 to 8 dimensions
-        float32 or float64, any strides; C channels along `axis`, reduced over all other axes (Ioffe &
+        A dtype `batch_norm` takes, any strides; C channels along `axis`, reduced over all other axes (Ioffe &
         Szegedy 2015, section 3.2).
     axis : int
         The channels' axis; negative ones count from the end.

@@ -43,8 +43,8 @@ struct BatchNormSaved {
 
 /// y = act(gamma * (x - mean) * inv_std + beta + residual), with the statistics of x itself.
 struct BatchNormArgs {
-  ConstTensor x;            // float32 or float64, 2 to 8 dimensions, any strides
-  ConstTensor gamma, beta;  // (C,), float32 or float64; not given: 1 and 0
+  ConstTensor x;            // any dtype, 2 to 8 dimensions, any strides
+  ConstTensor gamma, beta;  // (C,), any dtype; not given: 1 and 0
   ConstTensor residual;     // like x, or not given
   Tensor y;                 // like x; x itself, residual itself, or apart from both
   int axis = 1;             // negative counts from the end
@@ -54,7 +54,7 @@ struct BatchNormArgs {
 };
 BatchNormSaved batch_norm(const BatchNormArgs& args);
 
-/// The gradients of sum(dy * y). Vectors (C,) may be float32 or float64, or not given.
+/// The gradients of sum(dy * y). Vectors (C,) may be of any dtype, or not given.
 ///   g = dy * [z > 0];  dbeta = sum g;  dgamma = sum g * xh;
 ///   dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m);  dresidual = g
 struct BatchNormGrads {
@@ -69,7 +69,7 @@ void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grad
 /// y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual), with given statistics.
 struct BatchNormInferenceArgs {
   ConstTensor x, gamma, beta;
-  ConstTensor mean, var;  // (C,), float32 or float64
+  ConstTensor mean, var;  // (C,), any dtype
   ConstTensor residual;
   Tensor y;
   int axis = 1;

@@ -1,14 +1,18 @@
-// The element types of tensors. A new type is one line here and one load/store pair in
-// src/kernels/vec.h; float16 and bfloat16 are the next two.
+// The element types of tensors. A new type is one line here, one load/store pair in
+// src/kernels/vec.h, and its conversions where C++ has none (half.h).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "bnpp/half.h"
+
 // X(name, C++ type), in the order of DType's values. The kernel tables are indexed by it.
 #define BNPP_DTYPES(X) \
   X(float32, float)    \
-  X(float64, double)
+  X(float64, double)   \
+  X(float16, float16)  \
+  X(bfloat16, bfloat16)
 
 namespace bnpp {
 

@@ -10,34 +10,36 @@ void affine_tile(const AffineTile t) {
   const T* x = static_cast<const T*>(t.x);
   const T* residual = static_cast<const T*>(t.residual);
   T* y = static_cast<T*>(t.y);
-  walk<layout, 3>(
-      t, {t.center, t.scale, t.offset},
-      [&](std::ptrdiff_t i, std::ptrdiff_t j) -> std::ptrdiff_t {
-        return streamed ? stream_head(y + i * t.y_stride + j) : 0;
-      },
-      [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, const Params<3>& params)
-          BNPP_INLINE_LAMBDA {
-            const auto& [center, scale, offset] = params.p;
-            if constexpr (layout == Layout::rows)
-              foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
-            Vec z = (load(x + i * t.x_stride + j, lanes) - center) * scale + offset;
-            if constexpr (has_residual) z = z + load(residual + i * t.residual_stride + j, lanes);
-            if constexpr (has_mask)
-              store_mask(t.mask + i * t.mask_stride + j / 8, positive(z), lanes);
-            if constexpr (has_relu) z = relu(z);
-            put<streamed>(y + i * t.y_stride + j, z, lanes);
-          });
-  if constexpr (streamed) fence();
+  const double* const values[] = {t.center, t.scale, t.offset};
+  const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
+                           const Params<3>& params) BNPP_INLINE_LAMBDA {
+    const auto& [center, scale, offset] = params.p;
+    if constexpr (layout == Layout::rows) foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
+    Vec z = (load(x + i * t.x_stride + j, lanes) - center) * scale + offset;
+    if constexpr (has_residual) z = z + load(residual + i * t.residual_stride + j, lanes);
+    if constexpr (has_mask) store_mask(t.mask + i * t.mask_stride + j / 8, positive(z), lanes);
+    if constexpr (has_relu) z = relu(z);
+    put<streamed>(y + i * t.y_stride + j, z, lanes);
+  };
+  if constexpr (streamed) {
+    walk_streamed<layout>(t, y, t.y_stride, values, element);
+    fence();
+  } else {
+    walk<layout>(t, values, element);
+  }
 }
 
 template <class T, Layout layout>
 void affine(const AffineTile& t) {
+  const bool streamed = kCanStream && t.stream &&
+                        can_stream<layout>(t, static_cast<const T*>(t.y), t.y_stride, t.x_stride,
+                                           t.residual != nullptr ? t.residual_stride : t.x_stride);
   with_flag(t.residual != nullptr, [&](auto residual) {
     with_flag(t.relu, [&](auto relu) {
       with_flag(t.mask != nullptr, [&](auto mask) {
-        with_streaming(t, [&](auto stream) {
+        with_flag(streamed, [&](auto stream) {
           affine_tile<T, layout, decltype(residual)::value, decltype(relu)::value,
-                      decltype(mask)::value, decltype(stream)::value>(t);
+                      decltype(mask)::value, kCanStream&& decltype(stream)::value>(t);
         });
       });
     });

@@ -7,7 +7,7 @@ namespace {
 template <class T, bool has_mask, class Lanes>
 inline Vec masked_gradient(const T* dy, const std::uint8_t* mask, Lanes lanes) {
   const Vec g = load(dy, lanes);
-  if constexpr (has_mask) return keep_where(load_mask(mask, lanes), g);
+  if constexpr (has_mask) return choose(load_mask(mask, lanes), g, splat(0));
   return g;
 }
 
@@ -62,21 +62,22 @@ void grad_sums_tile(const GradSumsTile t) {
       *t.sum_gx = sum(sum_gx);
     }
   } else {
-    for (Piece piece = piece_at(t, 0); piece.channels > 0; piece = next_piece(t, piece)) {
+    constexpr std::ptrdiff_t at_once = kRowsSummed<2>;
+    for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
       Columns spread;
       const double* center = spread_channels(t.center, piece, t.repeat, spread.at);
       const auto terms = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g,
                              Vec& gx) BNPP_INLINE_LAMBDA {
         const std::ptrdiff_t column = piece.begin + j;
-        prefetch(x + (i + kRowsAtOnce) * t.x_stride + column);
-        prefetch(dy + (i + kRowsAtOnce) * t.dy_stride + column);
+        prefetch(x + (i + at_once) * t.x_stride + column);
+        prefetch(dy + (i + at_once) * t.dy_stride + column);
         g = gradient(i, column, lanes);
         gx = g * (load(x + i * t.x_stride + column, lanes) - load(center + j, lanes));
       };
       double *sum_g = t.sum_g + piece.channel, *sum_gx = t.sum_gx + piece.channel;
       if constexpr (kPairSums<T>) {
         ColumnSums sums;
-        sum_columns(t.rows, piece.cols, sums, terms);
+        sum_columns<at_once>(t.rows, piece.cols, sums, terms);
         for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
           const std::ptrdiff_t j = c * t.repeat;
           sum_g[c] = rounded(channel_sum(sums.hi1 + j, sums.lo1 + j, t.repeat));
@@ -84,13 +85,13 @@ void grad_sums_tile(const GradSumsTile t) {
         }
       } else {
         Columns g, gx;
-        accumulate_columns(t.rows, piece.cols, g.at, gx.at, terms);
+        accumulate_columns<at_once>(t.rows, piece.cols, g.at, gx.at, terms);
         for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
           sum_g[c] = sum_columns_of(g + c * t.repeat, t.repeat);
           sum_gx[c] = sum_columns_of(gx + c * t.repeat, t.repeat);
         }
       }
-    }
+    });
   }
 }
 

@@ -9,10 +9,12 @@
 
 #include "bnpp/dtype.h"
 #include "kernels/table.h"
-#include "kernels/vec.h"
 // clang-format off: each builds on the ones before
+#include "kernels/parts.h"
+#include "kernels/vec.h"
 #include "kernels/walk.inl.h"
 #include "kernels/moments.inl.h"
+#include "kernels/merge.inl.h"
 #include "kernels/affine.inl.h"
 #include "kernels/grad_sums.inl.h"
 #include "kernels/grad_input.inl.h"
@@ -27,8 +29,10 @@ const KernelTable table = {{
     grad_input<type, Layout::rows>},                                               \
    {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>, \
     grad_input<type, Layout::cols>}},
-    BNPP_DTYPES(BNPP_VERBS)
+                               BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
-}};
+                           },
+                           moments_of_sums,
+                           merge_moments};
 
 }  // namespace bnpp::BNPP_ISA

@@ -14,14 +14,22 @@ namespace {
 
 // Additions to a plain sum; each adds one vector, or four that were added as a tree.
 constexpr int kAddsAPart = 8;
-constexpr std::ptrdiff_t kRowsAPart = kAddsAPart * kRowsAtOnce;
 // Values whose mean is the shift of a column; a row takes one vector.
 constexpr std::ptrdiff_t kShiftRows = 8;
 
 // Whether the sums of n values deserve a second pass.
 template <class T>
-inline bool poor_shift(const BlockSums& sums, double n) {
-  return sizeof(T) == sizeof(double) || sums.s1.hi * sums.s1.hi > 0.5 * n * sums.s2.hi;
+inline bool poor_shift(double s1, double s2, double n) {
+  return sizeof(T) == sizeof(double) || s1 * s1 > 0.5 * n * s2;
+}
+
+inline void put_sums(const BlockSums& to, std::ptrdiff_t channel, double shift, PairSum s1,
+                     PairSum s2) {
+  to.shift[channel] = shift;
+  to.s1[channel] = s1.hi;
+  to.s1_low[channel] = s1.lo;
+  to.s2[channel] = s2.hi;
+  to.s2_low[channel] = s2.lo;
 }
 
 struct LaneSum {
@@ -40,17 +48,16 @@ inline Vec as_shift(Vec v) {
 }
 template <class T>
 inline double as_shift(double v) {
-  double lanes[kLanes];
-  store(lanes, as_shift<T>(splat(v)));
-  return lanes[0];
+  return first_lane(as_shift<T>(splat(v)));
 }
 
 template <class T>
 inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
   const std::ptrdiff_t n = cols < kLanes ? cols : kLanes;
-  const double first = static_cast<double>(x[0]);
-  const Vec values = n < kLanes ? load(x, Some{n}, x[0]) : load(x);
-  return as_shift<T>(first + sum(values - splat(first)) / static_cast<double>(n));
+  const Vec values = n < kLanes ? load(x, Some{n}) : load(x);
+  const double first = first_lane(values);
+  const Vec differences = first_of(values - splat(first), n, splat(0));
+  return as_shift<T>(first + sum(differences) / static_cast<double>(n));
 }
 
 // The plain sums of kAddsAPart terms, and the pairs they join.
@@ -73,7 +80,7 @@ struct RowSums {
 };
 
 template <class T>
-inline BlockSums sum_rows(const MomentsTile& t, double shift) {
+inline void sum_rows(const MomentsTile& t, double shift) {
   const Vec k = splat(shift);
   RowSums sums;
   for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
@@ -92,20 +99,21 @@ inline BlockSums sum_rows(const MomentsTile& t, double shift) {
       sums.add(d, d * d);
     }
     if (x < end) {
-      const Vec d = load(x, Some{end - x}, static_cast<T>(shift)) - k;
+      const Some some{end - x};
+      const Vec d = first_of(load(x, some) - k, some, splat(0));
       sums.add(d, d * d);
     }
   }
   sums.flush();
-  return {shift, sum_lanes(sums.s1.hi, sums.s1.lo), sum_lanes(sums.s2.hi, sums.s2.lo)};
+  put_sums(t.sums, 0, shift, sum_lanes(sums.s1.hi, sums.s1.lo), sum_lanes(sums.s2.hi, sums.s2.lo));
 }
 
 template <class T>
 void moments_rows(const MomentsTile& t) {
-  BlockSums sums = sum_rows<T>(t, first_row_shift(static_cast<const T*>(t.x), t.cols));
+  sum_rows<T>(t, first_row_shift(static_cast<const T*>(t.x), t.cols));
   const auto n = static_cast<double>(t.rows * t.cols);
-  if (poor_shift<T>(sums, n)) sums = sum_rows<T>(t, as_shift<T>(sums.shift + sums.s1.hi / n));
-  *t.sums = sums;
+  if (poor_shift<T>(*t.sums.s1, *t.sums.s2, n))
+    sum_rows<T>(t, as_shift<T>(*t.sums.shift + *t.sums.s1 / n));
 }
 
 // The sums of the columns of one piece, as vectors over the columns.
@@ -141,19 +149,20 @@ inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
   store(lo, load(lo, lanes) + error, lanes);
 }
 
-// Two sums a column: plain ones over kRowsAPart rows, which then join the pairs.
-template <class Term>
+// Two sums a column: plain ones over kAddsAPart times `at_once` rows, which then join the pairs.
+template <std::ptrdiff_t at_once, class Term>
 BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSums& sums,
                              Term term) {
+  constexpr std::ptrdiff_t part = kAddsAPart * at_once;
   Columns part1, part2;
   for (std::ptrdiff_t j = 0; j < cols; ++j) {
     sums.hi1[j] = sums.lo1[j] = sums.hi2[j] = sums.lo2[j] = 0;
   }
-  for (std::ptrdiff_t first = 0; first < rows; first += kRowsAPart) {
+  for (std::ptrdiff_t first = 0; first < rows; first += part) {
     const std::ptrdiff_t left = rows - first;
-    accumulate_columns(left < kRowsAPart ? left : kRowsAPart, cols, part1.at, part2.at,
-                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
-                           BNPP_INLINE_LAMBDA { term(first + i, j, lanes, a, b); });
+    accumulate_columns<at_once>(left < part ? left : part, cols, part1.at, part2.at,
+                                [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
+                                    BNPP_INLINE_LAMBDA { term(first + i, j, lanes, a, b); });
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
       join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
       join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
@@ -172,37 +181,72 @@ inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t re
   return sum_lanes(total.hi, total.lo);
 }
 
+// The sums of a piece's channels about the shifts in `columns`.
+template <class T>
+BNPP_INLINE void sum_channels(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
+  const T* x = static_cast<const T*>(t.x) + piece.begin;
+  constexpr std::ptrdiff_t at_once = kRowsSummed<1>;
+  sum_columns<at_once>(t.rows, piece.cols, columns,
+                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2)
+                           BNPP_INLINE_LAMBDA {
+                             const T* at = x + i * t.x_stride + j;
+                             prefetch(at + at_once * t.x_stride);
+                             d = load(at, lanes) - load(columns.shift + j, lanes);
+                             d2 = d * d;
+                           });
+  if (t.repeat == 1) {
+    const double* const from[] = {columns.shift.at, columns.hi1.at, columns.lo1.at, columns.hi2.at,
+                                  columns.lo2.at};
+    double* const to[] = {t.sums.shift, t.sums.s1, t.sums.s1_low, t.sums.s2, t.sums.s2_low};
+    for (int field = 0; field < 5; ++field) {
+      for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+        store(to[field] + piece.channel + j, load(from[field] + j, lanes), lanes);
+      });
+    }
+    return;
+  }
+  for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+    const std::ptrdiff_t j = c * t.repeat;
+    put_sums(t.sums, piece.channel + c, columns.shift[j],
+             channel_sum(columns.hi1 + j, columns.lo1 + j, t.repeat),
+             channel_sum(columns.hi2 + j, columns.lo2 + j, t.repeat));
+  }
+}
+
+// The same again, about the means that the first sums gave.
+template <class T>
+inline void sum_channels_again(const MomentsTile& t, const Piece& piece, double n) {
+  ColumnSums columns;
+  for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+    const std::ptrdiff_t at = piece.channel + c;
+    const double shift = as_shift<T>(t.sums.shift[at] + t.sums.s1[at] / n);
+    for (std::ptrdiff_t k = 0; k < t.repeat; ++k) columns.shift[c * t.repeat + k] = shift;
+  }
+  sum_channels<T>(t, piece, columns);
+}
+
 template <class T>
 void moments_cols(const MomentsTile& tile) {
   const MomentsTile t = tile;  // a copy no store can alias
-  const double n = static_cast<double>(t.rows * t.repeat);
-  for (Piece piece = piece_at(t, 0); piece.channels > 0; piece = next_piece(t, piece)) {
+  const auto n = static_cast<double>(t.rows * t.repeat);
+  // With thousands of channels a few have a poor shift: only the vectors they are in go twice.
+  const std::ptrdiff_t vector = t.repeat < kLanes ? kLanes / t.repeat : 1;
+  for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
     ColumnSums columns;
-    BlockSums* sums = t.sums + piece.channel;
-    const T* x = static_cast<const T*>(t.x) + piece.begin;
-    first_column_shifts(t, x, piece, columns);
-    const auto differences = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2)
-                                 BNPP_INLINE_LAMBDA {
-                                   const T* at = x + i * t.x_stride + j;
-                                   prefetch(at + kRowsAtOnce * t.x_stride);
-                                   d = load(at, lanes) - load(columns.shift + j, lanes);
-                                   d2 = d * d;
-                                 };
-    bool again = true;
-    for (int pass = 1; again; ++pass) {
-      again = false;
-      sum_columns(t.rows, piece.cols, columns, differences);
-      for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
-        const std::ptrdiff_t j = c * t.repeat;
-        sums[c] = {columns.shift[j], channel_sum(columns.hi1 + j, columns.lo1 + j, t.repeat),
-                   channel_sum(columns.hi2 + j, columns.lo2 + j, t.repeat)};
-        if (pass == 2 || !poor_shift<T>(sums[c], n)) continue;
-        again = true;
-        const double shift = as_shift<T>(sums[c].shift + sums[c].s1.hi / n);
-        for (std::ptrdiff_t k = 0; k < t.repeat; ++k) columns.shift[j + k] = shift;
+    first_column_shifts(t, static_cast<const T*>(t.x) + piece.begin, piece, columns);
+    sum_channels<T>(t, piece, columns);
+    for (std::ptrdiff_t c = 0; c < piece.channels; c += vector) {
+      const std::ptrdiff_t left = piece.channels - c, channels = left < vector ? left : vector;
+      bool again = false;
+      for (std::ptrdiff_t k = piece.channel + c; k < piece.channel + c + channels; ++k) {
+        again = again || poor_shift<T>(t.sums.s1[k], t.sums.s2[k], n);
+      }
+      if (again) {
+        sum_channels_again<T>(
+            t, {piece.begin + c * t.repeat, channels * t.repeat, piece.channel + c, channels}, n);
       }
     }
-  }
+  });
 }
 
 }  // namespace

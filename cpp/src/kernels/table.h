@@ -21,16 +21,20 @@ struct PairSum {
   double hi, lo;
 };
 
-// Sums about a shift K that lies near the tile's values: s1 = sum (x - K), s2 = sum (x - K)^2.
+// Sums of channels about a shift K that lies near a block's values, one array a field:
+// s1 + s1_low = sum (x - K), s2 + s2_low = sum (x - K)^2.
 struct BlockSums {
-  double shift;
-  PairSum s1, s2;
+  double *shift, *s1, *s1_low, *s2, *s2_low;
+};
+// Moments of channels, one array a field: mean + mean_low and m2 + m2_low are the values.
+struct MomentsView {
+  double *mean, *mean_low, *m2, *m2_low;
 };
 struct MomentsTile {
   const void* x;
   std::ptrdiff_t x_stride;
   std::ptrdiff_t rows, cols, repeat;
-  BlockSums* sums;
+  BlockSums sums;
 };
 
 // y = act((x - center) * scale + offset + residual). Mask rows are `mask_stride` bytes apart, the
@@ -86,6 +90,13 @@ inline constexpr std::size_t kDTypes = 0 BNPP_DTYPES(BNPP_ONE), kLayouts = 2;
 
 struct KernelTable {
   Verbs verbs[kDTypes][kLayouts];
+  // The moments of `channels` channels from the sums of `count` values each; the arrays may be the
+  // same.
+  void (*moments_of_sums)(const BlockSums&, double count, std::ptrdiff_t channels,
+                          const MomentsView& to);
+  // a becomes the moments of the union of a and b; no count is 0.
+  void (*merge_moments)(const MomentsView& a, double count_a, const MomentsView& b, double count_b,
+                        std::ptrdiff_t channels);
 };
 
 }  // namespace bnpp

@@ -1,90 +1,10 @@
-// The SIMD alphabet: Vec, 16 logical float64 lanes on every instruction set, and how each dtype is
-// loaded into it and stored from it. The only file that knows vector types and intrinsics.
+// The SIMD alphabet: Vec, 16 logical float64 lanes on every instruction set.
 // Sixteen lanes everywhere, no fused multiply-add and one fixed tree for horizontal sums are what
 // makes the bits of all instruction sets agree.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
 namespace {
-
-constexpr std::ptrdiff_t kLanes = 16;
-
-#if defined(BNPP_SCALAR) || !defined(__GNUC__)
-// Arrays instead of vectors: the plain table, and compilers without vector extensions.
-constexpr int kParts = kLanes;
-using Part = double;
-template <class T>
-using Narrow = T;  // the T's of one Part
-using PartBits = bool;
-inline PartBits positive(Part p) { return p > 0; }
-inline Part keep_where(PartBits m, Part p) { return m ? p : 0.0; }
-inline unsigned to_bits(PartBits m) { return m; }
-inline PartBits from_bits(unsigned bits, int) { return bits & 1u; }
-template <class T>
-inline Part widen(Narrow<T> n) {
-  return static_cast<double>(n);
-}
-template <class T>
-inline Narrow<T> narrow(Part p) {
-  return static_cast<T>(p);
-}
-inline Part spread(double v) { return v; }
-#else
-#if defined(__AVX512F__)
-constexpr int kPartLanes = 8;
-#elif defined(__AVX__)
-constexpr int kPartLanes = 4;
-#else
-constexpr int kPartLanes = 2;
-#endif
-constexpr int kParts = kLanes / kPartLanes;
-typedef double Part __attribute__((vector_size(kPartLanes * sizeof(double))));
-typedef std::int64_t PartBits __attribute__((vector_size(kPartLanes * sizeof(double))));
-template <class T>
-struct NarrowOf {
-  typedef T type __attribute__((vector_size(kPartLanes * sizeof(T))));
-};
-template <class T>
-using Narrow = typename NarrowOf<T>::type;
-
-inline PartBits positive(Part p) { return p > 0.0; }
-inline Part keep_where(PartBits m, Part p) {
-  return reinterpret_cast<Part>(m & reinterpret_cast<PartBits>(p));
-}
-inline unsigned to_bits(PartBits m) {
-#if defined(__AVX512F__)
-  return static_cast<unsigned>(_mm512_movepi64_mask(reinterpret_cast<__m512i>(m)));
-#elif defined(__AVX__)
-  return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(m)));
-#else
-  unsigned bits = 0;
-  for (int i = 0; i < kPartLanes; ++i) bits |= (m[i] ? 1u : 0u) << i;
-  return bits;
-#endif
-}
-// The lanes whose bit is set, of the kPartLanes bits that begin at `from`.
-inline PartBits from_bits(unsigned bits, int from) {
-  PartBits lane_bit;
-  for (int i = 0; i < kPartLanes; ++i) lane_bit[i] = std::int64_t{1} << (from + i);
-  const PartBits all = (PartBits{} + static_cast<std::int64_t>(bits)) & lane_bit;
-  return all == lane_bit;
-}
-template <class T>
-inline Part widen(Narrow<T> n) {
-  return __builtin_convertvector(n, Part);
-}
-template <class T>
-inline Narrow<T> narrow(Part p) {
-  return __builtin_convertvector(p, Narrow<T>);
-}
-#if defined(__AVX512F__)  // where g++ 12 makes two half conversions of one
-template <>
-inline Part widen<float>(Narrow<float> n) {
-  return reinterpret_cast<Part>(_mm512_maskz_cvtps_pd(0xff, reinterpret_cast<__m256>(n)));
-}
-#endif
-inline Part spread(double v) { return v - Part{}; }  // v + 0 would lose the sign of -0
-#endif
 
 struct Vec {
   Part p[kParts];
@@ -110,14 +30,23 @@ inline Vec operator*(Vec a, Vec b) {
   for (int i = 0; i < kParts; ++i) a.p[i] = a.p[i] * b.p[i];
   return a;
 }
+inline Vec operator/(Vec a, Vec b) {
+  for (int i = 0; i < kParts; ++i) a.p[i] = a.p[i] / b.p[i];
+  return a;
+}
+// a * b + c, rounded once.
+inline Vec fused(Vec a, Vec b, Vec c) {
+  for (int i = 0; i < kParts; ++i) a.p[i] = fused(a.p[i], b.p[i], c.p[i]);
+  return a;
+}
 inline Mask positive(Vec a) {
   Mask m;
   for (int i = 0; i < kParts; ++i) m.p[i] = positive(a.p[i]);
   return m;
 }
-// a where the mask is set, else 0.
-inline Vec keep_where(Mask m, Vec a) {
-  for (int i = 0; i < kParts; ++i) a.p[i] = keep_where(m.p[i], a.p[i]);
+// a where the mask is set, else b.
+inline Vec choose(Mask m, Vec a, Vec b) {
+  for (int i = 0; i < kParts; ++i) a.p[i] = choose(m.p[i], a.p[i], b.p[i]);
   return a;
 }
 // max(a, 0), which keeps NaN.
@@ -132,20 +61,20 @@ inline Vec finite_or_zero(Vec a) {
 }
 inline unsigned to_bits(Mask m) {
   unsigned bits = 0;
-  for (int i = 0; i < kParts; ++i) bits |= to_bits(m.p[i]) << (i * (kLanes / kParts));
+  for (int i = 0; i < kParts; ++i) bits |= to_bits(m.p[i]) << (i * kPartLanes);
   return bits;
 }
 inline Mask mask_from_bits(unsigned bits) {
   Mask m;
-  constexpr int lanes = kLanes / kParts;
-  for (int i = 0; i < kParts; ++i) {
-#if defined(BNPP_SCALAR) || !defined(__GNUC__)
-    m.p[i] = from_bits(bits >> (i * lanes), 0);
-#else
-    m.p[i] = from_bits(bits, i * lanes);
-#endif
-  }
+
+  for (int i = 0; i < kParts; ++i) m.p[i] = from_bits(bits, i * kPartLanes);
   return m;
+}
+
+inline double first_lane(Vec v) {
+  double lanes[kPartLanes];
+  __builtin_memcpy(lanes, &v.p[0], sizeof(lanes));
+  return lanes[0];
 }
 
 // How many of the 16 lanes an access touches: all, or the first n < 16.
@@ -155,38 +84,53 @@ struct Some {
 };
 
 template <class T>
-inline Vec load(const T* from, Full = {}, T = {}) {
+inline Vec load(const T* from, Full = {}) {
   Vec r;
-  constexpr int lanes = kLanes / kParts;
+
   for (int i = 0; i < kParts; ++i) {
     Narrow<T> part;
-    __builtin_memcpy(&part, from + i * lanes, sizeof(part));
+    __builtin_memcpy(&part, from + i * kPartLanes, sizeof(part));
     r.p[i] = widen<T>(part);
   }
   return r;
 }
 template <class T>
 inline void store(T* to, Vec v, Full = {}) {
-  constexpr int lanes = kLanes / kParts;
   for (int i = 0; i < kParts; ++i) {
     const Narrow<T> part = narrow<T>(v.p[i]);
-    __builtin_memcpy(to + i * lanes, &part, sizeof(part));
+    __builtin_memcpy(to + i * kPartLanes, &part, sizeof(part));
   }
 }
-// The untouched lanes are `rest`.
+
+// Of n lanes, those of part i.
+inline int lanes_of_part(std::ptrdiff_t n, int i) {
+  const auto left = static_cast<int>(n) - i * kPartLanes;
+  return left < 0 ? 0 : left < kPartLanes ? left : kPartLanes;
+}
+// The untouched lanes are 0.
 template <class T>
-inline Vec load(const T* from, Some some, T rest = {}) {
-  T buffer[kLanes];
-  store(buffer, splat(static_cast<double>(rest)));
-  __builtin_memcpy(buffer, from, static_cast<std::size_t>(some.n) * sizeof(T));
-  return load(buffer);
+inline Vec load(const T* from, Some some) {
+  Vec r;
+  for (int i = 0; i < kParts; ++i) {
+    const int n = lanes_of_part(some.n, i);
+    r.p[i] = n > 0 ? widen<T>(load_first<T>(from + i * kPartLanes, n)) : spread(0);
+  }
+  return r;
 }
 template <class T>
 inline void store(T* to, Vec v, Some some) {
-  T buffer[kLanes];
-  store(buffer, v);
-  __builtin_memcpy(to, buffer, static_cast<std::size_t>(some.n) * sizeof(T));
+  for (int i = 0; i < kParts; ++i) {
+    const int n = lanes_of_part(some.n, i);
+    if (n > 0) store_first<T>(to + i * kPartLanes, narrow<T>(v.p[i]), n);
+  }
 }
+// v in the first n lanes, `rest` in the others.
+inline Vec first_of(Vec v, std::ptrdiff_t n, Vec rest) {
+  return choose(mask_from_bits((1u << n) - 1u), v, rest);
+}
+inline Vec first_of(Vec v, Full, Vec) { return v; }
+inline Vec first_of(Vec v, Some some, Vec rest) { return first_of(v, some.n, rest); }
+
 // The same past the caches, at an address that is a multiple of kStreamAlign; fence() ends a
 // series.
 constexpr std::ptrdiff_t kStreamAlign = 64;
@@ -212,9 +156,26 @@ inline void stream_part(double* to, Narrow<double> v) {
   _mm_stream_pd(to, reinterpret_cast<__m128d>(v));
 #endif
 }
+inline void stream_half(void* to, const HalfBits (&parts)[kParts]) {
+  __m128i* line = static_cast<__m128i*>(to);
+  __m128i half[2];
+  __builtin_memcpy(half, parts, sizeof(half));
+  _mm_stream_si128(line, half[0]);
+  _mm_stream_si128(line + 1, half[1]);
+}
+inline void stream(float16* to, Vec v) {
+  HalfBits parts[kParts];
+  for (int i = 0; i < kParts; ++i) parts[i] = narrow<float16>(v.p[i]);
+  stream_half(to, parts);
+}
+inline void stream(bfloat16* to, Vec v) {
+  HalfBits parts[kParts];
+  for (int i = 0; i < kParts; ++i) parts[i] = narrow<bfloat16>(v.p[i]);
+  stream_half(to, parts);
+}
 template <class T>
 inline void stream(T* to, Vec v) {
-  for (int i = 0; i < kParts; ++i) stream_part(to + i * (kLanes / kParts), narrow<T>(v.p[i]));
+  for (int i = 0; i < kParts; ++i) stream_part(to + i * kPartLanes, narrow<T>(v.p[i]));
 }
 inline void fence() { _mm_sfence(); }
 #else

@@ -16,27 +16,25 @@ namespace {
 
 // Rows that share one load of the parameters or accumulators in layout cols.
 constexpr std::ptrdiff_t kRowsAtOnce = 4;
+// The same of sums over so many tensors. Rows of a power of two share their place in the
+// first-level cache, which holds about twelve such lines: eight, and the prefetched ones later.
+template <int tensors>
+inline constexpr std::ptrdiff_t kRowsSummed = 8 / tensors;
 
 template <bool B>
 struct Bool {
   static constexpr bool value = B;
 };
 
+template <std::ptrdiff_t N>
+struct Count {
+  static constexpr std::ptrdiff_t value = N;
+};
+
 // Turns a run-time flag into a compile-time one: f(Bool<flag>).
 template <class F>
 inline void with_flag(bool flag, F f) {
   flag ? f(Bool<true>{}) : f(Bool<false>{});
-}
-
-// f(Bool<true>) if the output is to be streamed and can be. Mask bits lie in whole bytes, which the
-// partial vector before the first whole line would straddle: with a mask the output is stored.
-template <class Tile, class F>
-inline void with_streaming(const Tile& t, F f) {
-  if constexpr (kCanStream) {
-    with_flag(t.stream && t.mask == nullptr, f);
-  } else {
-    f(Bool<false>{});
-  }
 }
 
 template <class Body>
@@ -55,12 +53,14 @@ BNPP_INLINE void for_each_vector_after(std::ptrdiff_t head, std::ptrdiff_t cols,
                   [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA { body(head + j, lanes); });
 }
 
-// Columns whose parameters, or sums, are held at a time: what fits the first-level cache.
+// Columns whose parameters, or sums, are held at a time at most: what fits the first-level cache.
 constexpr std::ptrdiff_t kPieceColumns = 1024;
+// The same where several rows are read at once, which shall stay there, too.
+constexpr std::ptrdiff_t kSharedColumns = 256;
 // One number for each of them. The padding keeps arrays that lie one after the other from sharing
 // the low twelve bits of their addresses, by which processors take a load for one of an earlier
 // store.
-struct Columns {
+struct alignas(64) Columns {
   double at[kPieceColumns + 5 * kLanes];
   double* operator+(std::ptrdiff_t j) { return at + j; }
   const double* operator+(std::ptrdiff_t j) const { return at + j; }
@@ -82,19 +82,25 @@ struct Piece {
   std::ptrdiff_t begin, cols, channel, channels;
 };
 
-// The piece that begins with a channel: whole channels, at most kPieceColumns columns, whole bytes
-// of mask bits; none at the end.
+// The piece that begins with a channel: whole channels, whole bytes of mask bits, about `wanted`
+// columns and at most kPieceColumns; none at the end.
 template <class Tile>
-inline Piece piece_at(const Tile& t, std::ptrdiff_t channel) {
-  const std::ptrdiff_t left = t.cols / t.repeat - channel;
-  std::ptrdiff_t most = kPieceColumns / t.repeat;
-  while (most * t.repeat % 8 != 0) --most;
+inline Piece piece_at(const Tile& t, std::ptrdiff_t channel, std::ptrdiff_t wanted) {
+  std::ptrdiff_t whole = 1;
+  while (whole * t.repeat % 8 != 0) ++whole;
+  const std::ptrdiff_t left = t.cols / t.repeat - channel, fit = wanted / t.repeat;
+  const std::ptrdiff_t most = fit < whole ? whole : fit - fit % whole;
   const std::ptrdiff_t n = left < most ? left : most;
   return {channel * t.repeat, n * t.repeat, channel, n};
 }
-template <class Tile>
-inline Piece next_piece(const Tile& t, const Piece& piece) {
-  return piece_at(t, piece.channel + piece.channels);
+
+// f(piece) for all pieces of a tile.
+template <class Tile, class F>
+BNPP_INLINE void for_each_piece(const Tile& t, std::ptrdiff_t wanted, F f) {
+  for (Piece piece = piece_at(t, 0, wanted); piece.channels > 0;
+       piece = piece_at(t, piece.channel + piece.channels, wanted)) {
+    f(piece);
+  }
 }
 
 // One number a column from one a channel: the numbers themselves where a channel is one column.
@@ -136,60 +142,129 @@ struct Params {
   Vec p[n];
 };
 
-// element(i, j, lanes, params) for every vector of the tile. Before whole vectors, head(i, j)
-// columns of row i from column j on are a partial one; in layout cols all rows have the same heads.
-template <Layout layout, int n, class Tile, class Head, class Element>
-BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Head head, Element element) {
+// element(i, j, lanes, params) for every vector of the tile, stored.
+template <Layout layout, int n, class Tile, class Element>
+BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element element) {
   if constexpr (layout == Layout::rows) {
     Params<n> params;
     for (int k = 0; k < n; ++k) params.p[k] = splat(*values[k]);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      for_each_vector_after(head(i, 0), t.cols,
-                            [&](std::ptrdiff_t j, auto lanes)
-                                BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
+      for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes)
+                                  BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
     }
   } else {
-    for (Piece piece = piece_at(t, 0); piece.channels > 0; piece = next_piece(t, piece)) {
+    for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
       Columns spread[n];
       const double* columns[n];
       for (int k = 0; k < n; ++k) {
         columns[k] = spread_channels(values[k], piece, t.repeat, spread[k].at);
       }
-      for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-        const auto vector = [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      const auto rows = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
+        for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
           Params<n> params;
           for (int k = 0; k < n; ++k) params.p[k] = load(columns[k] + j, lanes);
-          element(i, piece.begin + j, lanes, params);
-        };
-        for_each_vector_after(head(0, piece.begin), piece.cols, vector);
-      }
-    }
+          for (std::ptrdiff_t r = 0; r < count.value; ++r) {
+            element(i + r, piece.begin + j, lanes, params);
+          }
+        });
+      };
+      std::ptrdiff_t i = 0;
+      for (; i + kRowsAtOnce <= t.rows; i += kRowsAtOnce) rows(i, Count<kRowsAtOnce>{});
+      for (; i < t.rows; ++i) rows(i, Count<1>{});
+    });
   }
 }
 
-// Two running sums a column, updated with the terms of kRowsAtOnce rows at a time, added in pairs:
+// The same for an output that is streamed: whole vectors begin on lines, a partial one comes before
+// the first. In layout cols the rows are one run, whose vectors cross from row to row, so that
+// there is one partial line at the start and one at the end; i is 0 then and j counts on.
+template <Layout layout, int n, class T, class Tile, class Element>
+BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_stride,
+                               const double* const (&values)[n], Element element) {
+  if constexpr (layout == Layout::rows) {
+    Params<n> params;
+    for (int k = 0; k < n; ++k) params.p[k] = splat(*values[k]);
+    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+      for_each_vector_after(stream_head(out + i * out_stride), t.cols,
+                            [&](std::ptrdiff_t j, auto lanes)
+                                BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
+    }
+  } else {
+    const std::ptrdiff_t size = t.rows * t.cols;
+    const std::ptrdiff_t head = size < stream_head(out) ? size : stream_head(out);
+    // The parameters from the first whole vector on, so that they are aligned, too; after the last
+    // column come the first ones again.
+    Columns columns[n];
+    const std::ptrdiff_t first = head % t.cols;
+    for (int k = 0; k < n; ++k) {
+      for (std::ptrdiff_t j = first; j < t.cols; ++j) columns[k][j - first] = values[k][j];
+      for (std::ptrdiff_t j = 0; j < first; ++j) columns[k][t.cols - first + j] = values[k][j];
+      for (std::ptrdiff_t j = 0; j < kLanes; ++j) columns[k][t.cols + j] = columns[k][j];
+    }
+    std::ptrdiff_t column = 0;
+    const auto vector = [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      Params<n> params;
+      for (int k = 0; k < n; ++k) params.p[k] = load(columns[k] + column, lanes);
+      element(0, j, lanes, params);
+    };
+    if (head > 0) {
+      column = t.cols - first;
+      if (column == t.cols) column = 0;
+      vector(0, Some{head});
+      column = 0;
+    }
+    for_each_vector(size - head, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      vector(head + j, lanes);
+      column += kLanes;
+      while (column >= t.cols) column -= t.cols;
+    });
+  }
+}
+
+// Whether walk_streamed can do with a tile: mask bits lie in whole bytes, which vectors must not
+// straddle, and the rows of layout cols must follow upon each other.
+template <Layout layout, class T, class Tile>
+inline bool can_stream(const Tile& t, const T* out, std::ptrdiff_t out_stride,
+                       std::ptrdiff_t x_stride, std::ptrdiff_t other_stride) {
+  const bool whole_bytes = t.mask == nullptr || stream_head(out) % 8 == 0;
+  if (layout == Layout::rows) return whole_bytes && (t.mask == nullptr || out_stride % 8 == 0);
+  const bool one_run = out_stride == t.cols && x_stride == t.cols && other_stride == t.cols &&
+                       (t.mask == nullptr || t.mask_stride * 8 == t.cols);
+  return whole_bytes && one_run && t.repeat == 1 && t.cols <= kPieceColumns;
+}
+
+// The terms of n rows, each sum a tree.
+template <std::ptrdiff_t n, class Term, class Lanes>
+BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
+                           Term term) {
+  if constexpr (n == 1) {
+    term(i, j, lanes, a, b);
+  } else {
+    Vec a1, b1, a2, b2;
+    add_terms<n / 2>(i, j, lanes, a1, b1, term);
+    add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, term);
+    a = a1 + a2;
+    b = b1 + b2;
+  }
+}
+
+// Two running sums a column, updated with the terms of `at_once` rows at a time, added as a tree:
 // term(i, j, lanes, &first, &second) gives the terms of one vector.
-template <class Term>
+template <std::ptrdiff_t at_once, class Term>
 BNPP_INLINE void accumulate_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, double* sum1,
                                     double* sum2, Term term) {
   for (std::ptrdiff_t j = 0; j < cols; ++j) sum1[j] = sum2[j] = 0;
-  std::ptrdiff_t i = 0;
-  for (; i + kRowsAtOnce <= rows; i += kRowsAtOnce) {
-    for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-      Vec a[kRowsAtOnce], b[kRowsAtOnce];
-      for (std::ptrdiff_t k = 0; k < kRowsAtOnce; ++k) term(i + k, j, lanes, a[k], b[k]);
-      store(sum1 + j, load(sum1 + j, lanes) + ((a[0] + a[1]) + (a[2] + a[3])), lanes);
-      store(sum2 + j, load(sum2 + j, lanes) + ((b[0] + b[1]) + (b[2] + b[3])), lanes);
-    });
-  }
-  for (; i < rows; ++i) {
+  const auto add = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
       Vec a, b;
-      term(i, j, lanes, a, b);
+      add_terms<decltype(count)::value>(i, j, lanes, a, b, term);
       store(sum1 + j, load(sum1 + j, lanes) + a, lanes);
       store(sum2 + j, load(sum2 + j, lanes) + b, lanes);
     });
-  }
+  };
+  std::ptrdiff_t i = 0;
+  for (; i + at_once <= rows; i += at_once) add(i, Count<at_once>{});
+  for (; i < rows; ++i) add(i, Count<1>{});
 }
 
 }  // namespace

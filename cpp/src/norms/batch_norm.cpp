@@ -43,13 +43,14 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
   BlockMoments blocks(plan);
   Normalize normalize(plan, args.residual, args.activation, args.y, threads);
   reduce_finish_map(
-      plan, threads,
+      plan, threads, size_of(x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
         blocks.reduce(kernel, input, tile, block, worker);
       },
       [&](std::int64_t begin, std::int64_t end) {
+        blocks.merge(begin, end);
         for (std::int64_t c = begin; c < end; ++c) {
-          set_moments(saved, c, blocks.merged(c));
+          set_moments(saved, c, blocks.of_channel(c));
           normalize.set_channel(c, saved, beta[static_cast<std::size_t>(c)]);
         }
       },

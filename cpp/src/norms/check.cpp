@@ -12,7 +12,7 @@ void read_values(const ConstTensor& v, std::vector<double>& values) {
   for (std::size_t c = 0; c < values.size(); ++c) {
     T value;
     std::memcpy(&value, from + static_cast<std::int64_t>(c) * v.strides[0], sizeof(T));
-    values[c] = static_cast<double>(value);
+    values[c] = to_double(value);
   }
 }
 
@@ -20,7 +20,7 @@ template <class T>
 void write_values(const Tensor& v, const std::vector<double>& values) {
   char* to = static_cast<char*>(v.data);
   for (std::size_t c = 0; c < values.size(); ++c) {
-    const T value = static_cast<T>(values[c]);
+    const T value = from_double<T>(values[c]);
     std::memcpy(to + static_cast<std::int64_t>(c) * v.strides[0], &value, sizeof(T));
   }
 }

@@ -53,18 +53,24 @@ class BlockGradSums {
     verbs.grad_sums(args);
   }
 
-  /// A channel's sums over all blocks, in a fixed tree.
-  GradSums total(std::int64_t channel) const { return total(0, plan_.blocks, channel); }
+  /// Adds up the blocks of channels [begin, end) in a fixed tree.
+  void add_up(std::int64_t begin, std::int64_t end) {
+    for_each_pair_of_blocks(plan_.blocks, [&](std::int64_t a, std::int64_t b) {
+      const std::size_t to = index(a, begin), from = index(b, begin);
+      for (std::size_t c = 0; c < static_cast<std::size_t>(end - begin); ++c) {
+        g_[to + c] += g_[from + c];
+        gx_[to + c] += gx_[from + c];
+      }
+    });
+  }
+  /// A channel's sums, once added up.
+  GradSums of_channel(std::int64_t channel) const {
+    return {g_[index(0, channel)], gx_[index(0, channel)]};
+  }
 
  private:
   std::size_t index(std::int64_t block, std::int64_t channel) const {
     return static_cast<std::size_t>(block * plan_.channels + channel);
-  }
-  GradSums total(std::int64_t begin, std::int64_t end, std::int64_t channel) const {
-    if (end - begin == 1) return {g_[index(begin, channel)], gx_[index(begin, channel)]};
-    const std::int64_t middle = tree_split(begin, end);
-    const GradSums a = total(begin, middle, channel), b = total(middle, end, channel);
-    return {a.g + b.g, a.gx + b.gx};
   }
 
   const Plan& plan_;
@@ -161,14 +167,15 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
   reduce_finish_map(
-      plan, threads,
+      plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
         sums.reduce(kernel, tensors, center, tile, block, worker);
       },
       [&](std::int64_t begin, std::int64_t end) {
+        sums.add_up(begin, end);
         for (std::int64_t channel = begin; channel < end; ++channel) {
           const auto c = static_cast<std::size_t>(channel);
-          const GradSums total = sums.total(channel);
+          const GradSums total = sums.of_channel(channel);
           input.set_channel(channel, finish(c, {total.g, total.gx - low[c] * total.g}), low[c]);
         }
       },

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "bnpp/moments.h"
@@ -16,26 +17,36 @@ class BlockMoments {
  public:
   explicit BlockMoments(const Plan& plan);
 
-  /// Computes those of one tile.
+  /// Computes the sums of one tile.
   void reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block,
               int worker);
 
-  /// Merges a channel's blocks in a fixed tree by block index: pairs, pairs of pairs, and so on.
-  ChannelMoments merged(std::int64_t channel) const;
+  /// Merges the blocks of channels [begin, end) in a fixed tree by block index: pairs, pairs of
+  /// pairs, and so on. To be called once for each channel, when all its blocks are reduced.
+  void merge(std::int64_t begin, std::int64_t end);
+
+  /// A channel's moments, once merged.
+  ChannelMoments of_channel(std::int64_t channel) const;
 
  private:
-  std::size_t index(std::int64_t block, std::int64_t channel) const {
-    return static_cast<std::size_t>(block * plan_.channels + channel);
+  double* field(int index, std::int64_t block, std::int64_t channel) const {
+    return values_.get() + (index * plan_.blocks + block) * plan_.channels + channel;
   }
-  ChannelMoments of_block(std::int64_t block, std::int64_t channel) const;
-  ChannelMoments merged(std::int64_t begin, std::int64_t end, std::int64_t channel) const;
+  BlockSums sums(std::int64_t block, std::int64_t channel) const;
+  // In the place of the first four of the five sums.
+  MomentsView moments(std::int64_t block, std::int64_t channel) const;
 
   const Plan& plan_;
-  std::vector<BlockSums> sums_;
+  std::unique_ptr<double[]> values_;
 };
 
-/// The split of a fixed tree over [begin, end): the largest power of two that leaves something
-/// right of it.
-std::int64_t tree_split(std::int64_t begin, std::int64_t end);
+/// join(a, b) for blocks a < b, in the order of a fixed tree whose root becomes block 0:
+/// neighbours, neighbouring pairs, and so on.
+template <class Join>
+void for_each_pair_of_blocks(std::int64_t blocks, Join join) {
+  for (std::int64_t step = 1; step < blocks; step *= 2) {
+    for (std::int64_t a = 0; a + step < blocks; a += 2 * step) join(a, a + step);
+  }
+}
 
 }  // namespace bnpp

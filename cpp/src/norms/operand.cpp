@@ -86,7 +86,7 @@ Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads)
     inner_.append(dim_of(tensor, plan.inner_axes.axis[k]));
   }
   direct_ = is_direct();
-  stream_ = direct_ && tensor.size() * item_ > stream_above() && rows_begin_on_lines();
+  stream_ = direct_ && tensor.size() * item_ > stream_above();
   if (!direct_) {
     buffer_bytes_ = (plan.max_tile_size() * item_ + kLine - 1) / kLine * kLine;
     buffers_.reset(new char[static_cast<std::size_t>(buffer_bytes_ * threads + kLine)]);
@@ -100,12 +100,6 @@ bool Operand::is_direct() const {
       reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
       channel_stride_ % item_ == 0;
   return contiguous && one_stride && aligned;
-}
-
-bool Operand::rows_begin_on_lines() const {
-  if (plan_.layout == Layout::rows) return true;  // long runs, whose first partial line is stored
-  return reinterpret_cast<std::uintptr_t>(data_) % kLine == 0 &&
-         (outer_.n == 0 || outer_.dim[0].stride % kLine == 0);
 }
 
 Operand::View Operand::in_place(const Tile& t) const {

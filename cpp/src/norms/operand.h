@@ -42,7 +42,6 @@ class Operand {
 
  private:
   bool is_direct() const;
-  bool rows_begin_on_lines() const;
   View in_place(const Tile& tile) const;
   View buffer(const Tile& tile, int worker) const;
   template <bool to_buffer>

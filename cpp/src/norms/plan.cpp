@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "runtime/memory.h"
+
 namespace bnpp {
 namespace {
 
@@ -23,9 +25,9 @@ constexpr std::int64_t kColsColumns = 1024, kColsColumnsMin = 128;
 constexpr std::int64_t kGroupAlign = 16;
 // Rows of a block of layout cols: enough that merging blocks costs little, at least this many
 // blocks if the rows suffice.
-constexpr std::int64_t kColsRowsMin = 2048, kColsRowsMax = 8192, kColsBlocks = 32;
-// Values of a group of columns that the last-level cache keeps.
-constexpr std::int64_t kGroupValues = 1 << 20;
+constexpr std::int64_t kColsRowsMin = 512, kColsRowsMax = 8192, kColsBlocks = 32;
+// The part of the last-level cache that the groups in work may take.
+constexpr std::int64_t kGroupsPart = 2;
 // Values of a tile of whole rows.
 constexpr std::int64_t kMapTile = 16384;
 // Tiles to have for threads to share, if the channels suffice.
@@ -105,8 +107,9 @@ Tile Plan::tile(std::int64_t group, std::int64_t block) const {
 
 // A channel in rows is read as a stream either way; a group of columns that is read twice from
 // memory is better read as whole rows.
-bool Plan::group_fits_cache() const {
-  return layout == Layout::rows || count * group_channels_ <= kGroupValues;
+bool Plan::group_fits_cache(std::int64_t value_bytes, int threads) const {
+  return layout == Layout::rows ||
+         count * group_channels_ * value_bytes * threads <= last_level_cache() / kGroupsPart;
 }
 
 Tile Plan::tile_in_memory_order(std::int64_t index) const {

@@ -47,8 +47,9 @@ class Plan {
   /// Block `block` of the channels of group `group`.
   Tile tile(std::int64_t group, std::int64_t block) const;
 
-  /// Whether a group is still in the cache when it has been read once.
-  bool group_fits_cache() const;
+  /// Whether the groups of all threads are still in the cache when they have been read once, in
+  /// tensors of `value_bytes` bytes a value.
+  bool group_fits_cache(std::int64_t value_bytes, int threads) const;
 
   /// All data again, where channels need not come together: single runs or whole rows.
   Tile tile_in_memory_order(std::int64_t index) const;

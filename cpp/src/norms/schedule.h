@@ -13,33 +13,36 @@
 
 namespace bnpp {
 
-/// map(tile, worker) for all tiles, in the order in which they lie in memory.
+/// map(tile, worker) for all tiles, in the order in which they lie in memory, or against it.
 template <class Map>
-void map_all(const Plan& plan, int threads, Map map) {
+void map_all(const Plan& plan, int threads, Map map, Order order = Order::forward) {
   auto task = [&](std::int64_t task, int worker) { map(plan.tile_in_memory_order(task), worker); };
-  parallel_for(plan.tiles_in_memory_order(), threads, task);
+  parallel_for(plan.tiles_in_memory_order(), threads, task, order);
 }
 
-/// reduce(tile, block, worker) for every block of every group.
+/// reduce(tile, block, worker) for every block of every group, about as they lie in memory.
 template <class Reduce>
 void reduce_all(const Plan& plan, int threads, Reduce reduce) {
   auto task = [&](std::int64_t task, int worker) {
-    const std::int64_t group = task / plan.blocks, block = task % plan.blocks;
+    const std::int64_t block = task / plan.groups, group = task % plan.groups;
     reduce(plan.tile(group, block), block, worker);
   };
   parallel_for(plan.groups * plan.blocks, threads, task);
 }
 
-/// reduce(tile, block, worker), then finish(first channel, last channel), then map(tile, worker).
+/// reduce(tile, block, worker), then finish(first channel, last channel), then map(tile, worker),
+/// for tensors of `value_bytes` bytes a value, all of them together.
 template <class Reduce, class Finish, class Map>
-void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish finish, Map map) {
+void reduce_finish_map(const Plan& plan, int threads, std::int64_t value_bytes, Reduce reduce,
+                       Finish finish, Map map) {
   // Below this many groups a thread, uneven shares would leave threads idle.
   constexpr int kGroupsPerThread = 4;
 
   auto finish_group = [&](std::int64_t group, int) {
     finish(plan.group_begin(group), plan.group_end(group));
   };
-  if (plan.group_fits_cache() && (threads == 1 || plan.groups >= kGroupsPerThread * threads)) {
+  if (plan.group_fits_cache(value_bytes, threads) &&
+      (threads == 1 || plan.groups >= kGroupsPerThread * threads)) {
     auto whole_group = [&](std::int64_t group, int worker) {
       for (std::int64_t b = 0; b < plan.blocks; ++b) reduce(plan.tile(group, b), b, worker);
       finish_group(group, worker);
@@ -50,7 +53,8 @@ void reduce_finish_map(const Plan& plan, int threads, Reduce reduce, Finish fini
   }
   reduce_all(plan, threads, reduce);
   parallel_for(plan.groups, threads, finish_group);
-  map_all(plan, threads, map);
+  // What was read last is in the cache still.
+  map_all(plan, threads, map, Order::backward);
 }
 
 }  // namespace bnpp

@@ -67,8 +67,10 @@ const Isa& current() {
 
 }  // namespace
 
+const KernelTable& kernels() { return *current().table; }
+
 const Verbs& verbs(DType dtype, Layout layout) {
-  return current().table->verbs[static_cast<int>(dtype)][static_cast<int>(layout)];
+  return kernels().verbs[static_cast<int>(dtype)][static_cast<int>(layout)];
 }
 
 std::vector<std::string> usable_isas() {

@@ -6,7 +6,9 @@
 
 namespace bnpp {
 
-/// The verbs of the instruction set in use.
+/// The kernels of the instruction set in use.
+const KernelTable& kernels();
+/// Its verbs for a dtype and a layout.
 const Verbs& verbs(DType dtype, Layout layout);
 
 }  // namespace bnpp

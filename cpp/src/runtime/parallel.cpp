@@ -70,13 +70,13 @@ int available_threads() {
 int available_threads() { return 1; }
 #endif
 
-#if defined(_OPENMP) || defined(BNPP_STD_THREADS)
 // The tasks of one worker: a contiguous share.
-void run_share(std::int64_t tasks, int workers, int worker, TaskRef run) {
+void run_share(std::int64_t tasks, int workers, int worker, TaskRef run, Order order) {
   const std::int64_t begin = tasks * worker / workers, end = tasks * (worker + 1) / workers;
-  for (std::int64_t task = begin; task < end; ++task) run(task, worker);
+  for (std::int64_t task = begin; task < end; ++task) {
+    run(order == Order::forward ? task : begin + end - 1 - task, worker);
+  }
 }
-#endif
 
 }  // namespace
 
@@ -110,29 +110,27 @@ int threads_for(std::int64_t bytes) {
   return static_cast<int>(std::min<std::int64_t>(deserved, get_threads()));
 }
 
-void parallel_for(std::int64_t tasks, int threads, TaskRef run) {
+void parallel_for(std::int64_t tasks, int threads, TaskRef run, Order order) {
   const int workers = static_cast<int>(std::min<std::int64_t>(threads, tasks));
-  if (workers <= 1) {
-    for (std::int64_t task = 0; task < tasks; ++task) run(task, 0);
-    return;
-  }
+  if (workers <= 1) return run_share(tasks, 1, 0, run, order);
 #if defined(_OPENMP)
   register_fork_handler();
 #pragma omp parallel num_threads(workers)
-  run_share(tasks, omp_get_num_threads(), omp_get_thread_num(), run);
+  run_share(tasks, omp_get_num_threads(), omp_get_thread_num(), run, order);
 #elif defined(BNPP_STD_THREADS)
   std::vector<std::thread> others;
   int started = 1;
   try {
     others.reserve(static_cast<std::size_t>(workers));
     for (; started < workers; ++started) {
-      others.emplace_back(run_share, tasks, workers, started, run);
+      others.emplace_back(run_share, tasks, workers, started, run, order);
     }
   } catch (const std::exception&) {
     // No more threads to be had: this one does their shares too.
   }
-  run_share(tasks, workers, 0, run);
-  for (int worker = started; worker < workers; ++worker) run_share(tasks, workers, worker, run);
+  run_share(tasks, workers, 0, run, order);
+  for (int worker = started; worker < workers; ++worker)
+    run_share(tasks, workers, worker, run, order);
   for (std::thread& other : others) other.join();
 #endif
 }

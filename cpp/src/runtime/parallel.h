@@ -22,9 +22,12 @@ class TaskRef {
   void (*call_)(void*, std::int64_t, int);
 };
 
+/// How each worker goes through its tasks.
+enum class Order : std::uint8_t { forward, backward };
+
 /// run(task, worker) for every task in [0, tasks), worker < threads. Consecutive tasks tend to go
 /// to one worker, and the same ones to the same worker when called again.
-void parallel_for(std::int64_t tasks, int threads, TaskRef run);
+void parallel_for(std::int64_t tasks, int threads, TaskRef run, Order order = Order::forward);
 
 /// The threads that work on `bytes` of memory deserves.
 int threads_for(std::int64_t bytes);

@@ -1,0 +1,232 @@
+// One register of float64 lanes, Part, and how each dtype is loaded into it and stored from it.
+// With vec.h, which makes 16 lanes of several, the only file that knows vector types and
+// intrinsics.
+#pragma once
+
+namespace bnpp::BNPP_ISA {
+namespace {
+
+constexpr std::ptrdiff_t kLanes = 16;
+
+#if defined(BNPP_SCALAR) || !defined(__GNUC__)
+// Arrays instead of vectors: the plain table, and compilers without vector extensions.
+constexpr int kPartLanes = 1;
+constexpr int kParts = kLanes;
+using Part = double;
+template <class T>
+using Narrow = T;  // the T's of one Part
+using PartBits = bool;
+inline PartBits positive(Part p) { return p > 0; }
+inline Part choose(PartBits m, Part p, Part otherwise) { return m ? p : otherwise; }
+inline unsigned to_bits(PartBits m) { return m; }
+inline PartBits from_bits(unsigned bits, int from) { return bits >> from & 1u; }
+template <class T>
+inline Part widen(Narrow<T> n) {
+  return to_double(n);
+}
+template <class T>
+inline Narrow<T> narrow(Part p) {
+  return from_double<T>(p);
+}
+inline Part spread(double v) { return v; }
+inline Part fused(Part a, Part b, Part c) { return __builtin_fma(a, b, c); }
+#else
+#if defined(__AVX512F__)
+constexpr int kPartLanes = 8;
+#elif defined(__AVX__)
+constexpr int kPartLanes = 4;
+#else
+constexpr int kPartLanes = 2;
+#endif
+constexpr int kParts = kLanes / kPartLanes;
+typedef double Part __attribute__((vector_size(kPartLanes * sizeof(double))));
+typedef std::int64_t PartBits __attribute__((vector_size(kPartLanes * sizeof(double))));
+template <class T>
+struct NarrowOf {
+  typedef T type __attribute__((vector_size(kPartLanes * sizeof(T))));
+};
+typedef std::uint16_t HalfBits __attribute__((vector_size(kPartLanes * sizeof(std::uint16_t))));
+typedef std::uint32_t FloatBits __attribute__((vector_size(kPartLanes * sizeof(std::uint32_t))));
+template <>
+struct NarrowOf<float16> {
+  typedef HalfBits type;
+};
+template <>
+struct NarrowOf<bfloat16> {
+  typedef HalfBits type;
+};
+template <class T>
+using Narrow = typename NarrowOf<T>::type;
+
+inline PartBits positive(Part p) { return p > 0.0; }
+inline Part choose(PartBits m, Part p, Part otherwise) { return m ? p : otherwise; }
+inline unsigned to_bits(PartBits m) {
+#if defined(__AVX512F__)
+  return static_cast<unsigned>(_mm512_movepi64_mask(reinterpret_cast<__m512i>(m)));
+#elif defined(__AVX__)
+  return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(m)));
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < kPartLanes; ++i) bits |= (m[i] ? 1u : 0u) << i;
+  return bits;
+#endif
+}
+// The lanes whose bit is set, of the kPartLanes bits that begin at `from`.
+inline PartBits from_bits(unsigned bits, int from) {
+  PartBits lane_bit;
+  for (int i = 0; i < kPartLanes; ++i) lane_bit[i] = std::int64_t{1} << (from + i);
+  const PartBits all = (PartBits{} + static_cast<std::int64_t>(bits)) & lane_bit;
+  return all == lane_bit;
+}
+inline Part spread(double v) { return v - Part{}; }  // v + 0 would lose the sign of -0
+inline Part fused(Part a, Part b, Part c) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Part>(_mm512_fmadd_pd(
+      reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b), reinterpret_cast<__m512d>(c)));
+#elif defined(__FMA__)
+  return reinterpret_cast<Part>(_mm256_fmadd_pd(
+      reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b), reinterpret_cast<__m256d>(c)));
+#else
+  for (int i = 0; i < kPartLanes; ++i) a[i] = __builtin_fma(a[i], b[i], c[i]);
+  return a;
+#endif
+}
+
+template <class T>
+inline Part widen(Narrow<T> n) {
+  return __builtin_convertvector(n, Part);
+}
+template <class T>
+inline Narrow<T> narrow(Part p) {
+  return __builtin_convertvector(p, Narrow<T>);
+}
+#if defined(__AVX512F__)  // where g++ 12 makes two half conversions of one
+template <>
+inline Part widen<float>(Narrow<float> n) {
+  return reinterpret_cast<Part>(_mm512_maskz_cvtps_pd(0xff, reinterpret_cast<__m256>(n)));
+}
+#endif
+
+// As the scalar one of half.h.
+inline Part round_to_odd(Part p) {
+  constexpr std::int64_t lost = 0x1fffffff;
+  const PartBits bits = reinterpret_cast<PartBits>(p);
+  const PartBits inexact = (bits & lost) != 0;
+  return reinterpret_cast<Part>((bits & ~lost) | (inexact & (lost + 1)));
+}
+template <>
+inline Part widen<bfloat16>(HalfBits n) {
+  const FloatBits bits = __builtin_convertvector(n, FloatBits) << 16;
+  return widen<float>(reinterpret_cast<Narrow<float>>(bits));
+}
+template <>
+inline HalfBits narrow<bfloat16>(Part p) {
+  const FloatBits bits = reinterpret_cast<FloatBits>(narrow<float>(round_to_odd(p)));
+  const FloatBits rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16, quiet = bits >> 16 | 0x40;
+  const FloatBits is_nan = reinterpret_cast<FloatBits>((bits & 0x7fffffff) > 0x7f800000);
+  return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), HalfBits);
+}
+#if defined(__F16C__)
+template <>
+inline Part widen<float16>(HalfBits n) {
+  __m128i half = {};
+  __builtin_memcpy(&half, &n, sizeof(n));
+#if defined(__AVX512F__)
+  return widen<float>(reinterpret_cast<Narrow<float>>(_mm256_cvtph_ps(half)));
+#else
+  return widen<float>(reinterpret_cast<Narrow<float>>(_mm_cvtph_ps(half)));
+#endif
+}
+template <>
+inline HalfBits narrow<float16>(Part p) {
+  const Narrow<float> wide = narrow<float>(round_to_odd(p));
+#if defined(__AVX512F__)
+  const __m128i half = _mm256_cvtps_ph(reinterpret_cast<__m256>(wide), _MM_FROUND_TO_NEAREST_INT);
+#else
+  const __m128i half = _mm_cvtps_ph(reinterpret_cast<__m128>(wide), _MM_FROUND_TO_NEAREST_INT);
+#endif
+  HalfBits n;
+  __builtin_memcpy(&n, &half, sizeof(n));
+  return n;
+}
+#else
+// As the scalar ones of half.h, all cases computed and one chosen.
+template <>
+inline Part widen<float16>(HalfBits n) {
+  const PartBits half = __builtin_convertvector(n, PartBits);
+  const Part scaled = reinterpret_cast<Part>((half & 0x7fff) << 42) * 0x1p1008;
+  const PartBits special = (half & 0x7c00) == 0x7c00;
+  return reinterpret_cast<Part>(reinterpret_cast<PartBits>(scaled) | (half & 0x8000) << 48 |
+                                (special & std::int64_t{0x7ff} << 52));
+}
+template <>
+inline HalfBits narrow<float16>(Part p) {
+  const PartBits bits = reinterpret_cast<PartBits>(p), sign = bits >> 48 & 0x8000;
+  const PartBits magnitude = bits & INT64_MAX;
+  const Part size = reinterpret_cast<Part>(magnitude);
+  const PartBits subnormal = reinterpret_cast<PartBits>(size + 0x1p28) & 0xffff;
+  PartBits half =
+      ((magnitude + 0x1ffffffffff + (magnitude >> 42 & 1)) >> 42) - (std::int64_t{1023 - 15} << 10);
+  half = half > 0x7c00 ? PartBits{} + 0x7c00 : half;
+  half = size < 0x1p-14 ? subnormal : half;
+  half = size != size ? PartBits{} + 0x7e00 : half;
+  return __builtin_convertvector(sign | half, HalfBits);
+}
+#endif
+#endif
+
+// The lanes of one part from n of its elements on are 0, or not stored.
+template <class T>
+inline Narrow<T> load_first(const T* from, int n) {
+  Narrow<T> part{};
+  __builtin_memcpy(&part, from, static_cast<std::size_t>(n) * sizeof(T));
+  return part;
+}
+template <class T>
+inline void store_first(T* to, Narrow<T> part, int n) {
+  __builtin_memcpy(to, &part, static_cast<std::size_t>(n) * sizeof(T));
+}
+#if defined(__AVX512F__)
+inline __mmask8 first_lanes(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
+template <>
+inline Narrow<float> load_first(const float* from, int n) {
+  return reinterpret_cast<Narrow<float>>(_mm256_maskz_loadu_ps(first_lanes(n), from));
+}
+template <>
+inline Narrow<double> load_first(const double* from, int n) {
+  return reinterpret_cast<Narrow<double>>(_mm512_maskz_loadu_pd(first_lanes(n), from));
+}
+template <>
+inline void store_first(float* to, Narrow<float> part, int n) {
+  _mm256_mask_storeu_ps(to, first_lanes(n), reinterpret_cast<__m256>(part));
+}
+template <>
+inline void store_first(double* to, Narrow<double> part, int n) {
+  _mm512_mask_storeu_pd(to, first_lanes(n), reinterpret_cast<__m512d>(part));
+}
+#elif defined(__AVX2__)
+inline __m256i first_lanes(int n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+inline __m128i first_narrow_lanes(int n) {
+  return _mm_cmpgt_epi32(_mm_set1_epi32(n), _mm_setr_epi32(0, 1, 2, 3));
+}
+template <>
+inline Narrow<float> load_first(const float* from, int n) {
+  return reinterpret_cast<Narrow<float>>(_mm_maskload_ps(from, first_narrow_lanes(n)));
+}
+template <>
+inline Narrow<double> load_first(const double* from, int n) {
+  return reinterpret_cast<Narrow<double>>(_mm256_maskload_pd(from, first_lanes(n)));
+}
+template <>
+inline void store_first(float* to, Narrow<float> part, int n) {
+  _mm_maskstore_ps(to, first_narrow_lanes(n), reinterpret_cast<__m128>(part));
+}
+template <>
+inline void store_first(double* to, Narrow<double> part, int n) {
+  _mm256_maskstore_pd(to, first_lanes(n), reinterpret_cast<__m256d>(part));
+}
+#endif
+}  // namespace
+}  // namespace bnpp::BNPP_ISA
