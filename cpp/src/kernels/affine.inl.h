@@ -35,13 +35,15 @@ void affine(const AffineTile& t) {
                         can_stream<layout>(t, static_cast<const T*>(t.y), t.y_stride, t.x_stride,
                                            t.residual != nullptr ? t.residual_stride : t.x_stride);
   with_flag(t.residual != nullptr, [&](auto residual) {
-    with_flag(t.relu, [&](auto relu) {
-      with_flag(t.mask != nullptr, [&](auto mask) {
-        with_flag(streamed, [&](auto stream) {
-          affine_tile<T, layout, decltype(residual)::value, decltype(relu)::value,
-                      decltype(mask)::value, kCanStream&& decltype(stream)::value>(t);
+    with_flag(streamed, [&](auto stream) {
+      constexpr bool r = decltype(residual)::value, s = kCanStream && decltype(stream)::value;
+      if (t.mask != nullptr) {  // of a ReLU, always
+        affine_tile<T, layout, r, true, true, s>(t);
+      } else {
+        with_flag(t.relu, [&](auto relu) {
+          affine_tile<T, layout, r, decltype(relu)::value, false, s>(t);
         });
-      });
+      }
     });
   });
 }

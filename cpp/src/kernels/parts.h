@@ -107,6 +107,7 @@ inline Part widen<float>(Narrow<float> n) {
 }
 #endif
 
+#if defined(__F16C__)
 // As the scalar one of half.h.
 inline Part round_to_odd(Part p) {
   constexpr std::int64_t lost = 0x1fffffff;
@@ -126,7 +127,6 @@ inline HalfBits narrow<bfloat16>(Part p) {
   const FloatBits is_nan = reinterpret_cast<FloatBits>((bits & 0x7fffffff) > 0x7f800000);
   return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), HalfBits);
 }
-#if defined(__F16C__)
 template <>
 inline Part widen<float16>(HalfBits n) {
   __m128i half = {};
@@ -149,43 +149,22 @@ inline HalfBits narrow<float16>(Part p) {
   __builtin_memcpy(&n, &half, sizeof(n));
   return n;
 }
-#else
-// As the scalar ones of half.h, all cases computed and one chosen.
-template <>
-inline Part widen<float16>(HalfBits n) {
-  const PartBits half = __builtin_convertvector(n, PartBits);
-  const Part scaled = reinterpret_cast<Part>((half & 0x7fff) << 42) * 0x1p1008;
-  const PartBits special = (half & 0x7c00) == 0x7c00;
-  return reinterpret_cast<Part>(reinterpret_cast<PartBits>(scaled) | (half & 0x8000) << 48 |
-                                (special & std::int64_t{0x7ff} << 52));
-}
-template <>
-inline HalfBits narrow<float16>(Part p) {
-  const PartBits bits = reinterpret_cast<PartBits>(p), sign = bits >> 48 & 0x8000;
-  const PartBits magnitude = bits & INT64_MAX;
-  const Part size = reinterpret_cast<Part>(magnitude);
-  const PartBits subnormal = reinterpret_cast<PartBits>(size + 0x1p28) & 0xffff;
-  PartBits half =
-      ((magnitude + 0x1ffffffffff + (magnitude >> 42 & 1)) >> 42) - (std::int64_t{1023 - 15} << 10);
-  half = half > 0x7c00 ? PartBits{} + 0x7c00 : half;
-  half = size < 0x1p-14 ? subnormal : half;
-  half = size != size ? PartBits{} + 0x7e00 : half;
-  return __builtin_convertvector(sign | half, HalfBits);
-}
 #endif
 #endif
 
-// The lanes of one part from n of its elements on are 0, or not stored.
+// Where the instruction set can: the first n lanes of one part, the others 0 or not stored.
 template <class T>
-inline Narrow<T> load_first(const T* from, int n) {
-  Narrow<T> part{};
-  __builtin_memcpy(&part, from, static_cast<std::size_t>(n) * sizeof(T));
-  return part;
-}
+constexpr bool kHasMaskedAccess = false;
 template <class T>
-inline void store_first(T* to, Narrow<T> part, int n) {
-  __builtin_memcpy(to, &part, static_cast<std::size_t>(n) * sizeof(T));
-}
+Narrow<T> load_first(const T* from, int n);
+template <class T>
+void store_first(T* to, Narrow<T> part, int n);
+#if defined(__AVX2__)
+template <>
+constexpr bool kHasMaskedAccess<float> = true;
+template <>
+constexpr bool kHasMaskedAccess<double> = true;
+#endif
 #if defined(__AVX512F__)
 inline __mmask8 first_lanes(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
 template <>

@@ -83,25 +83,53 @@ struct Some {
   std::ptrdiff_t n;
 };
 
+#if defined(__F16C__)
+template <class T>
+constexpr bool kLaneByLane = false;
+#else
+// Without instructions for halves: by the scalar conversions of half.h, and not inlined, or most of
+// the code would be these.
+template <class T>
+constexpr bool kLaneByLane = sizeof(T) == sizeof(float16);
+template <class T>
+__attribute__((noinline)) void widen_lanes(const T* from, double* to) {
+  for (std::ptrdiff_t i = 0; i < kLanes; ++i) to[i] = to_double(from[i]);
+}
+template <class T>
+__attribute__((noinline)) void narrow_lanes(const double* from, T* to) {
+  for (std::ptrdiff_t i = 0; i < kLanes; ++i) to[i] = from_double<T>(from[i]);
+}
+#endif
+
 template <class T>
 inline Vec load(const T* from, Full = {}) {
   Vec r;
-
-  for (int i = 0; i < kParts; ++i) {
-    Narrow<T> part;
-    __builtin_memcpy(&part, from + i * kPartLanes, sizeof(part));
-    r.p[i] = widen<T>(part);
+  if constexpr (kLaneByLane<T>) {
+    double lanes[kLanes];
+    widen_lanes(from, lanes);
+    return load(lanes);
+  } else {
+    for (int i = 0; i < kParts; ++i) {
+      Narrow<T> part;
+      __builtin_memcpy(&part, from + i * kPartLanes, sizeof(part));
+      r.p[i] = widen<T>(part);
+    }
+    return r;
   }
-  return r;
 }
 template <class T>
 inline void store(T* to, Vec v, Full = {}) {
-  for (int i = 0; i < kParts; ++i) {
-    const Narrow<T> part = narrow<T>(v.p[i]);
-    __builtin_memcpy(to + i * kPartLanes, &part, sizeof(part));
+  if constexpr (kLaneByLane<T>) {
+    double lanes[kLanes];
+    store(lanes, v);
+    narrow_lanes(lanes, to);
+  } else {
+    for (int i = 0; i < kParts; ++i) {
+      const Narrow<T> part = narrow<T>(v.p[i]);
+      __builtin_memcpy(to + i * kPartLanes, &part, sizeof(part));
+    }
   }
 }
-
 // Of n lanes, those of part i.
 inline int lanes_of_part(std::ptrdiff_t n, int i) {
   const auto left = static_cast<int>(n) - i * kPartLanes;
@@ -110,18 +138,30 @@ inline int lanes_of_part(std::ptrdiff_t n, int i) {
 // The untouched lanes are 0.
 template <class T>
 inline Vec load(const T* from, Some some) {
-  Vec r;
-  for (int i = 0; i < kParts; ++i) {
-    const int n = lanes_of_part(some.n, i);
-    r.p[i] = n > 0 ? widen<T>(load_first<T>(from + i * kPartLanes, n)) : spread(0);
+  if constexpr (kHasMaskedAccess<T>) {
+    Vec r;
+    for (int i = 0; i < kParts; ++i) {
+      const int n = lanes_of_part(some.n, i);
+      r.p[i] = n > 0 ? widen<T>(load_first<T>(from + i * kPartLanes, n)) : spread(0);
+    }
+    return r;
+  } else {
+    T buffer[kLanes] = {};
+    __builtin_memcpy(buffer, from, static_cast<std::size_t>(some.n) * sizeof(T));
+    return load(buffer);
   }
-  return r;
 }
 template <class T>
 inline void store(T* to, Vec v, Some some) {
-  for (int i = 0; i < kParts; ++i) {
-    const int n = lanes_of_part(some.n, i);
-    if (n > 0) store_first<T>(to + i * kPartLanes, narrow<T>(v.p[i]), n);
+  if constexpr (kHasMaskedAccess<T>) {
+    for (int i = 0; i < kParts; ++i) {
+      const int n = lanes_of_part(some.n, i);
+      if (n > 0) store_first<T>(to + i * kPartLanes, narrow<T>(v.p[i]), n);
+    }
+  } else {
+    T buffer[kLanes];
+    store(buffer, v);
+    __builtin_memcpy(to, buffer, static_cast<std::size_t>(some.n) * sizeof(T));
   }
 }
 // v in the first n lanes, `rest` in the others.
@@ -156,26 +196,17 @@ inline void stream_part(double* to, Narrow<double> v) {
   _mm_stream_pd(to, reinterpret_cast<__m128d>(v));
 #endif
 }
-inline void stream_half(void* to, const HalfBits (&parts)[kParts]) {
-  __m128i* line = static_cast<__m128i*>(to);
-  __m128i half[2];
-  __builtin_memcpy(half, parts, sizeof(half));
-  _mm_stream_si128(line, half[0]);
-  _mm_stream_si128(line + 1, half[1]);
-}
-inline void stream(float16* to, Vec v) {
-  HalfBits parts[kParts];
-  for (int i = 0; i < kParts; ++i) parts[i] = narrow<float16>(v.p[i]);
-  stream_half(to, parts);
-}
-inline void stream(bfloat16* to, Vec v) {
-  HalfBits parts[kParts];
-  for (int i = 0; i < kParts; ++i) parts[i] = narrow<bfloat16>(v.p[i]);
-  stream_half(to, parts);
-}
 template <class T>
 inline void stream(T* to, Vec v) {
-  for (int i = 0; i < kParts; ++i) stream_part(to + i * kPartLanes, narrow<T>(v.p[i]));
+  if constexpr (sizeof(T) == sizeof(float16)) {
+    alignas(16) T buffer[kLanes];
+    store(buffer, v);
+    const __m128i* from = reinterpret_cast<const __m128i*>(buffer);
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to), _mm_load_si128(from));
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to) + 1, _mm_load_si128(from + 1));
+  } else {
+    for (int i = 0; i < kParts; ++i) stream_part(to + i * kPartLanes, narrow<T>(v.p[i]));
+  }
 }
 inline void fence() { _mm_sfence(); }
 #else
@@ -193,8 +224,9 @@ inline void prefetch(const void* address) {
 // v rounded to the nearest T.
 template <class T>
 inline Vec round_to(Vec v) {
-  for (int i = 0; i < kParts; ++i) v.p[i] = widen<T>(narrow<T>(v.p[i]));
-  return v;
+  T buffer[kLanes];
+  store(buffer, v);
+  return load(buffer);
 }
 
 // One bit a column, column j in bit j % 8 of byte j / 8.

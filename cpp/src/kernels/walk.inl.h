@@ -14,10 +14,11 @@ namespace {
 #define BNPP_INLINE inline
 #endif
 
-// Rows that share one load of the parameters or accumulators in layout cols.
-constexpr std::ptrdiff_t kRowsAtOnce = 4;
-// The same of sums over so many tensors. Rows of a power of two share their place in the
-// first-level cache, which holds about twelve such lines: eight, and the prefetched ones later.
+// Rows that share one load of the parameters in layout cols, where the registers suffice.
+constexpr std::ptrdiff_t kRowsAtOnce = kParts <= 2 ? 4 : 1;
+// Rows whose terms are added before they join the sums of columns, over so many tensors. Rows of a
+// power of two share their place in the first-level cache, which holds about twelve such lines:
+// eight, and the prefetched ones later.
 template <int tensors>
 inline constexpr std::ptrdiff_t kRowsSummed = 8 / tensors;
 
@@ -170,7 +171,9 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
       };
       std::ptrdiff_t i = 0;
       for (; i + kRowsAtOnce <= t.rows; i += kRowsAtOnce) rows(i, Count<kRowsAtOnce>{});
-      for (; i < t.rows; ++i) rows(i, Count<1>{});
+      if constexpr (kRowsAtOnce > 1) {
+        for (; i < t.rows; ++i) rows(i, Count<1>{});
+      }
     });
   }
 }
