@@ -25,12 +25,12 @@ class Affine:
     Parameters
     ----------
     scale, shift : array_like, shape (C,)
-        float32 or float64; kept as float64.
+        Of any dtype that `batch_norm` takes; kept as float64.
 
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64.
+        For a dtype that `batch_norm` does not take.
     ValueError
         For wrong shapes.
 
@@ -145,7 +145,7 @@ class Affine:
         Parameters
         ----------
         x : array_like, 2 to 8 dimensions
-            float32 or float64, any strides; C channels along `axis`.
+            Of any dtype that `batch_norm` takes, any strides; C channels along `axis`.
         axis : int
             The channels' axis; negative ones count from the end.
         out : numpy.ndarray, optional
@@ -343,9 +343,9 @@ def affine(
     Parameters
     ----------
     gamma, beta : array_like, shape (C,), or None
-        Scale and shift, float32 or float64; None is 1 and 0.
+        Scale and shift, of any dtype that `batch_norm` takes; None is 1 and 0.
     mean, var : array_like, shape (C,)
-        The statistics, float32 or float64; no variance is negative.
+        The statistics, of any such dtype; no variance is negative.
     eps : float
         Added to the variance, at least 0. With ``var == eps == 0`` the scale is 0, as in
         `batch_norm_inference`.
@@ -358,7 +358,7 @@ def affine(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for masked and object arrays.
+        For a dtype that `batch_norm` does not take, and for masked and object arrays.
     ValueError
         For wrong shapes, ``eps < 0`` and a negative variance.
 

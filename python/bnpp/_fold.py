@@ -75,9 +75,9 @@ def fold_linear(
     Parameters
     ----------
     weight : array_like, 2 dimensions
-        float32 or float64, any strides. It is not changed.
+        Of any dtype that `batch_norm` takes, any strides. It is not changed.
     bias : array_like, shape (Cout,), optional
-        float32 or float64; none is zeros, and the folded layer has one.
+        Of any such dtype; none is zeros, and the folded layer has one.
     after : Affine, optional
         The map that follows the layer, on its Cout output channels.
     before : Affine, optional
@@ -94,7 +94,7 @@ def fold_linear(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for maps that are no `Affine`.
+        For a dtype that `batch_norm` does not take, and for maps that are no `Affine`.
     ValueError
         For wrong shapes and layouts, where no map is given, and where a folded value is too large for
         its dtype.
@@ -139,9 +139,9 @@ def fold_conv(
     Parameters
     ----------
     weight : array_like, 3 to 6 dimensions
-        float32 or float64, any strides. It is not changed.
+        Of any dtype that `batch_norm` takes, any strides. It is not changed.
     bias : array_like, shape (Cout,), optional
-        float32 or float64; none is zeros, and the folded layer has one.
+        Of any such dtype; none is zeros, and the folded layer has one.
     after : Affine, optional
         The map that follows the layer, on its Cout output channels.
     before : Affine, optional
@@ -172,7 +172,7 @@ def fold_conv(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for maps that are no `Affine`.
+        For a dtype that `batch_norm` does not take, and for maps that are no `Affine`.
     ValueError
         For wrong shapes, layouts and groups, where no map is given, where a folded value is too large
         for its dtype, and for a `before` with a shift that no constant bias can replace: with a

@@ -22,7 +22,7 @@ constexpr double kErrorUnderflows = 0x1p-960;
 
 // max that keeps NaN.
 void raise(double& largest, double value) {
-  if (!(value <= largest)) largest = value;
+  if (!(value <= largest) && !std::isnan(largest)) largest = value;
 }
 
 // A float64 value that a stored one stands for, as a pair, with what even the pair may lack.
@@ -104,7 +104,7 @@ class Fold {
     const PairSum once = two_product(scale, weight), twice = two_product(once.hi, scale_in);
     const bool lossy =
         loses_error(once.hi, scale, weight) || loses_error(twice.hi, once.hi, scale_in);
-    return {{twice.hi, twice.lo + finite_or_zero(once.lo * scale_in)},
+    return {two_sum(twice.hi, twice.lo + finite_or_zero(once.lo * scale_in)),
             lossy ? 2 * kSmallest * (1 + std::abs(scale_in)) : 0};
   }
 
