@@ -100,9 +100,12 @@ struct FoldCall {
     args.bias = bias.tensor();
     args.after = map_of(after, "after");
     args.before = map_of(before, "before");
-    if (!layout.is_none() && !nb::try_cast(layout, args.layout)) {
-      Check(name).refuse<TypeError>("layout is of type ", type_of(layout),
-                                    ", but it needs to be a string");
+    if (!layout.is_none()) {
+      if (!nb::try_cast(layout, args.layout)) {
+        Check(name).refuse<TypeError>("layout is of type ", type_of(layout),
+                                      ", but it needs to be a string");
+      }
+      if (args.layout.empty()) Check(name).refuse("layout is empty, but it needs a letter an axis");
     }
     args.groups = to_int(name, "groups", groups);
     args.transposed = transposed;
@@ -178,8 +181,7 @@ nb::tuple fold_gradients(bool conv, nb::handle dweight_object, nb::handle dbias_
                       after, before, layout, groups, transposed, padding);
   const Array dfolded_weight = Array::required(call.function, "dweight", dweight_object),
               dfolded_bias = Array::input(call.function, "dbias", dbias_object),
-              dweight = Array::like(call.weight),
-              dbias = call.new_bias();
+              dweight = Array::like(call.weight), dbias = call.new_bias();
   FoldGrads grads;
   grads.dfolded_weight = dfolded_weight.tensor();
   grads.dfolded_bias = dfolded_bias.tensor();

@@ -114,7 +114,8 @@ class Affine:
         >>> bnpp.Affine.concat([bnpp.Affine([2.0], [3.0]), bnpp.Affine.identity(1)])
         Affine(channels=2, scale=[2. 1.], shift=[3. 0.])
         """
-        return cls._of(_core.concat_affine([map_of(m, "Affine.concat", "maps") for m in maps]))
+        parts = [map_of(m, "Affine.concat", f"maps[{i}]") for i, m in enumerate(maps)]
+        return cls._of(_core.concat_affine(parts))
 
     @property
     def channels(self) -> int:
@@ -432,7 +433,7 @@ def map_of(value: object, where: str, name: str) -> _core.AffineMap:
     """
     if not isinstance(value, Affine):
         raise TypeError(
-            f"{where}: {name} has a {type(value).__name__}, but a bnpp.Affine is needed"
+            f"{where}: {name} is of type {type(value).__name__}, but a bnpp.Affine is needed"
         )
     return value._map
 

@@ -102,10 +102,12 @@ class Fold {
   // s W s_in to twice float64's digits; its leading half is what gets stored.
   static Exact folded(double weight, double scale, double scale_in) {
     const PairSum once = two_product(scale, weight), twice = two_product(once.hi, scale_in);
-    const bool lossy =
-        loses_error(once.hi, scale, weight) || loses_error(twice.hi, once.hi, scale_in);
-    return {two_sum(twice.hi, twice.lo + finite_or_zero(once.lo * scale_in)),
-            lossy ? 2 * kSmallest * (1 + std::abs(scale_in)) : 0};
+    const double low = finite_or_zero(once.lo * scale_in);
+    double slack = 4 * kUnit * (std::abs(twice.lo) + std::abs(low));
+    if (loses_error(once.hi, scale, weight) || loses_error(twice.hi, once.hi, scale_in)) {
+      slack += 2 * kSmallest * (1 + std::abs(scale_in));
+    }
+    return {two_sum(twice.hi, twice.lo + low), slack};
   }
 
   template <class T>
