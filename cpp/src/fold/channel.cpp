@@ -7,13 +7,6 @@
 namespace bnpp {
 namespace {
 
-constexpr double kUnit = 0x1p-53, kSmallest = 0x1p-1074;
-
-// Whether the error of a product of these two may have been lost to underflow.
-bool loses_error(double product, double a, double b) {
-  return std::abs(product) < 0x1p-960 && a != 0 && b != 0;
-}
-
 template <class T>
 void measure_weights(const Layer& layer, const WeightView<const void>& weights, std::size_t c,
                      ChannelChange& change) {
@@ -87,16 +80,6 @@ void measure_bias(const Layer& layer, const Constant& constant, std::int64_t ter
 }
 
 }  // namespace
-
-Exact folded_weight(double weight, double scale, double scale_in) {
-  const PairSum once = two_product(scale, weight), twice = two_product(once.hi, scale_in);
-  const double low = finite_or_zero(once.lo * scale_in);
-  double slack = 4 * kUnit * (std::abs(twice.lo) + std::abs(low));
-  if (loses_error(once.hi, scale, weight) || loses_error(twice.hi, once.hi, scale_in)) {
-    slack += 2 * kSmallest * (1 + std::abs(scale_in));
-  }
-  return {two_sum(twice.hi, twice.lo + low), slack};
-}
 
 ChannelChange measure_channel(const Layer& layer, const WeightView<const void>& weights,
                               std::size_t channel, DType weight_dtype, DType bias_dtype) {

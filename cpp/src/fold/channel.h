@@ -16,8 +16,23 @@ struct Exact {
   double error_of(double stored) const { return std::abs((value.hi - stored) + value.lo) + slack; }
 };
 
-/// s W s_in; what is stored is the leading half, rounded.
-Exact folded_weight(double weight, double scale, double scale_in);
+inline constexpr double kUnit = 0x1p-53, kSmallest = 0x1p-1074;
+
+/// Whether the error of a product of these two may have been lost to underflow.
+inline bool loses_error(double product, double a, double b) {
+  return std::abs(product) < 0x1p-960 && a != 0 && b != 0;
+}
+
+/// s W s_in; what is stored is the leading half, rounded. Inline: it is computed for every weight.
+inline Exact folded_weight(double weight, double scale, double scale_in) {
+  const PairSum once = two_product(scale, weight), twice = two_product(once.hi, scale_in);
+  const double low = finite_or_zero(once.lo * scale_in);
+  double slack = 4 * kUnit * (std::abs(twice.lo) + std::abs(low));
+  if (loses_error(once.hi, scale, weight) || loses_error(twice.hi, once.hi, scale_in)) {
+    slack += 2 * kSmallest * (1 + std::abs(scale_in));
+  }
+  return {two_sum(twice.hi, twice.lo + low), slack};
+}
 
 /// What becomes of an output channel. Sums of errors are bounds from above.
 struct ChannelChange {
