@@ -197,12 +197,16 @@ def test_naive_fold_before_zero_padding_is_far_off():
     assert np.array_equal(exact.pad_value, -p.before.shift / p.before.scale)
 
 
-@pytest.mark.parametrize("padding", [0, (0, 0), ((0, 0), (0, 0)), "valid", np.int64(0), []])
+@pytest.mark.parametrize(
+    "padding", [0, (0, 0), ((0, 0), (0, 0)), "valid", np.int64(0), np.zeros(4, int), []]
+)
 def test_no_padding(padding):
     assert_folds(make(after=False, before=True), padding=padding)
 
 
-@pytest.mark.parametrize("padding", [1, (0, 1), ((0, 0), (0, 1)), "same", -1, True])
+@pytest.mark.parametrize(
+    "padding", [1, (0, 1), ((0, 0), (0, 1)), "same", -1, True, np.array([0, 1])]
+)
 def test_zero_padding_refused(padding):
     p = make(after=False, before=True, pad=1)
     with pytest.raises(ValueError, match=r"before has shift .* channel 0"):

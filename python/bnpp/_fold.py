@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
+
 from bnpp import _core
 from bnpp._affine import Affine, AffineGradients, Vector, map_of
 from bnpp._arrays import Array, Input
@@ -321,17 +323,13 @@ def _border(where: str, padding: object) -> str:
             raise ValueError(
                 f"{where}: padding is {padding!r}, but 'valid', 'same', 'pad_value' or numbers are needed"
             ) from None
-    widths: list[object] = [padding]
-    flat: list[int] = []
-    while widths:
-        width = widths.pop()
-        if isinstance(width, Sequence) and not isinstance(width, str):
-            widths.extend(width)
-        elif hasattr(width, "__index__"):
-            flat.append(int(width.__index__()))
-        else:
-            raise TypeError(f"{where}: padding holds {width!r}, but integers are needed")
-    return "zeros" if any(flat) else "none"
+    try:
+        widths = np.asarray(padding)
+    except ValueError:  # nested unevenly
+        widths = np.asarray(None)
+    if widths.size and widths.dtype.kind not in "biu":
+        raise TypeError(f"{where}: padding is {padding!r}, but integers are needed")
+    return "zeros" if widths.any() else "none"
 
 
 def _folded(weight: Array, bias: Array, report: dict[str, object], pad: Vector | None) -> Folded:
