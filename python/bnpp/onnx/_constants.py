@@ -67,7 +67,8 @@ def rearranged(node: NodeProto, inputs: list[NDArray[Any]], opset: int) -> NDArr
     graph = onnx.helper.make_graph([single], "constant", infos, [output])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     found = ReferenceEvaluator(model).run(None, dict(zip(names, inputs, strict=True)))
-    return np.asarray(found[0])
+    values: list[Any] = list(found)
+    return np.asarray(values[0])
 
 
 def unit(dtype: np.dtype[Any]) -> float:
