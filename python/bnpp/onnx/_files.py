@@ -29,8 +29,8 @@ SMALL_TENSOR = 1024
 ALIGNMENT = 4096
 
 
-def load(path: Path) -> ModelProto:
-    """Read a model with all its data.
+def load(path: Path, *, data: bool = True) -> ModelProto:
+    """Read a model, with the data it has in other files or without them.
 
     Raises
     ------
@@ -44,7 +44,8 @@ def load(path: Path) -> ModelProto:
     try:
         with path.open("rb") as file:
             model = onnx.load_model(file, format="protobuf", load_external_data=False)
-        onnx.load_external_data_for_model(model, str(path.resolve().parent))
+        if data:
+            onnx.load_external_data_for_model(model, str(path.resolve().parent))
     except DecodeError as error:
         raise ValueError(f"{path} is not an ONNX model") from error
     except (onnx.checker.ValidationError, FileNotFoundError) as error:

@@ -106,27 +106,30 @@ def fold(
         raise ValueError(f"fold: padded is {padded!r}, but 'refuse' or 'correct' is needed")
     if leftover not in ("keep", "mul_add"):
         raise ValueError(f"fold: leftover is {leftover!r}, but 'keep' or 'mul_add' is needed")
-    original, copy = _read(model)
-    check(original, "fold: the model")
-    state = Model(copy, padded)
-    report = Report.of(copy)
+    original, folded = _read(model)
+    state = Model(folded, padded)
+    report = Report.of(folded)
     sites = _fold_all(state, report, leftover)
     state.write()
-    report.count_after(copy)
-    check(copy, "fold: the folded model")
+    del state  # it holds the folded weights once more
+    report.count_after(folded)
+    check(folded, "fold: the folded model")
     if verify:
-        report.verification = verify_fold(original, copy, sites, shapes or {}, seed)
-    return copy, report
+        report.verification = verify_fold(original, folded, sites, shapes or {}, seed)
+    return folded, report
 
 
-def _read(model: ModelProto | str | os.PathLike[str]) -> tuple[ModelProto, ModelProto]:
-    """Return the model and the copy that is worked on."""
+def _read(model: ModelProto | str | os.PathLike[str]) -> tuple[ModelProto | Path, ModelProto]:
+    """Return the model as it is, and one that can be worked on: large ones are not kept twice."""
     if isinstance(model, (str, os.PathLike)):
-        model = load(Path(model))
-    elif not isinstance(model, ModelProto):
+        loaded = load(Path(model))
+        check(loaded, "fold: the model")
+        return Path(model), loaded
+    if not isinstance(model, ModelProto):
         raise TypeError(
             f"fold: model is {type(model).__name__}, but a ModelProto or path is needed"
         )
+    check(model, "fold: the model")
     copy = ModelProto()
     copy.CopyFrom(model)
     return model, copy

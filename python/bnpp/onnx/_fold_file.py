@@ -64,7 +64,7 @@ def fold_file(
     if others and _same(target, others[0]):
         raise ValueError(f"the report and the folded model would both be {target}")
     model, result = fold(
-        _files.load(source),
+        source,
         verify=verify,
         padded=padded,
         leftover=leftover,

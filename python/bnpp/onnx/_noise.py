@@ -51,7 +51,7 @@ def _all_sites(graph: Graph, sites: Sites) -> Sites:
     found: Sites = {}
     layers = Layers()
     for node in graph.nodes:
-        if standard(node) not in LINEAR:
+        if standard(node) not in LINEAR or _has_site(graph, node, sites):
             continue
         try:
             layer = layers.beginning(graph, node, _data(graph, node), 2)
@@ -60,6 +60,12 @@ def _all_sites(graph: Graph, sites: Sites) -> Sites:
         if layer is not None:
             found[graph.path, layer.output] = Site.of(layer)
     return {**found, **{key: site for key, site in sites.items() if key[0] == graph.path}}
+
+
+def _has_site(graph: Graph, node: NodeProto, sites: Sites) -> bool:
+    """Tell whether a layer was folded, and its output, perhaps behind its bias, is a site."""
+    users = [user for user, _ in graph.consumers.get(node.output[0], []) if standard(user) == "Add"]
+    return any((graph.path, end.output[0]) in sites for end in (node, *users))
 
 
 def _data(graph: Graph, node: NodeProto) -> int:

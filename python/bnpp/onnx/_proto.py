@@ -67,6 +67,15 @@ def names_used(graph: GraphProto) -> Iterator[str]:
         yield info.name
 
 
+def has_extra_outputs(graph: GraphProto) -> bool:
+    """Tell whether a batch norm has more than one output."""
+    return any(
+        (standard(node) == "BatchNormalization" and len(node.output) > 1)
+        or any(has_extra_outputs(body) for _, body in bodies(node))
+        for node in graph.node
+    )
+
+
 def strip_outputs(graph: GraphProto, used: set[str], modern: bool) -> None:
     """Take away the outputs of batch norms that mean nothing, in place.
 

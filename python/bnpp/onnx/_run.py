@@ -46,7 +46,7 @@ def version(runtime: str) -> str:
 
 
 @contextmanager
-def runner(model: ModelProto, runtime: str) -> Iterator[Runner]:
+def runner(model: ModelProto | Path, runtime: str) -> Iterator[Runner]:
     """Make a model ready to run, as it is: without the runtime's own optimizations.
 
     Raises
@@ -64,7 +64,7 @@ def runner(model: ModelProto, runtime: str) -> Iterator[Runner]:
         yield wrapped
 
 
-def _session(model: ModelProto, folder: Path) -> Runner:
+def _session(model: ModelProto | Path, folder: Path) -> Runner:
     import onnxruntime  # noqa: PLC0415 - an optional dependency
 
     options = onnxruntime.SessionOptions()
@@ -73,7 +73,9 @@ def _session(model: ModelProto, folder: Path) -> Runner:
     options.log_severity_level = 4
     providers = ["CPUExecutionProvider"]
     source: str | bytes
-    if _files.is_large(model):
+    if isinstance(model, Path):
+        source = str(model)
+    elif _files.is_large(model):
         path = folder / "model.onnx"
         _files.save(model, path)
         source = str(path)
@@ -88,11 +90,12 @@ def _session(model: ModelProto, folder: Path) -> Runner:
     return run
 
 
-def _reference(model: ModelProto, _: Path) -> Runner:
+def _reference(model: ModelProto | Path, _: Path) -> Runner:
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow to import
 
     from bnpp.onnx._reference import BatchNormalization, ConvTranspose  # noqa: PLC0415 - the same
 
+    model = _files.load(model) if isinstance(model, Path) else model
     evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization, ConvTranspose])
 
     def run(feeds: Mapping[str, NDArray[Any]]) -> Arrays:

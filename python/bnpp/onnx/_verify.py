@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from bnpp.onnx import _inputs, _run
+from bnpp.onnx._files import load
 from bnpp.onnx._noise import disturbed
-from bnpp.onnx._proto import names_used, opset, strip_outputs
+from bnpp.onnx._proto import has_extra_outputs, names_used, opset, strip_outputs
 from bnpp.onnx._report import OutputEntry, Verification
 from bnpp.onnx._run import Arrays, NotRunError
 from bnpp.onnx._sites import Sites
@@ -29,7 +31,7 @@ class VerificationError(Exception):
 
 
 def verify_fold(
-    original: ModelProto,
+    original: ModelProto | Path,
     folded: ModelProto,
     sites: Sites,
     shapes: Mapping[str, Sequence[int]],
@@ -58,7 +60,7 @@ def verify_fold(
 
 
 def _compare(
-    original: ModelProto,
+    original: ModelProto | Path,
     folded: ModelProto,
     sites: Sites,
     given: Mapping[str, Sequence[int]],
@@ -66,8 +68,8 @@ def _compare(
     runtime: str,
 ) -> Verification:
     with _run.runner(original, runtime) as run:
-        shapes, first = _first_run(original, run, given, seed)
-        feeds = [_inputs.make(original, shapes, seed + k) for k in range(SEEDS)]
+        shapes, first = _first_run(folded, run, given, seed)
+        feeds = [_inputs.make(folded, shapes, seed + k) for k in range(SEEDS)]
         expected = [first] + [run(feed) for feed in feeds[1:]]
         again = run(feeds[0])
     with _run.runner(folded, runtime) as run:
@@ -164,12 +166,15 @@ def _largest(array: NDArray[Any]) -> float:
     return float(wide[np.isfinite(wide)].max(initial=0))
 
 
-def _plain(model: ModelProto) -> ModelProto:
+def _plain(model: ModelProto | Path) -> ModelProto | Path:
     """Return the model without the outputs of batch norms that mean nothing.
 
     onnxruntime refuses unused ones from opset 14 on, and may crash on empty names before.
     """
+    proto = load(model, data=False) if isinstance(model, Path) else model
+    if not has_extra_outputs(proto.graph):
+        return model
     copy = ModelProto()
-    copy.CopyFrom(model)
+    copy.CopyFrom(load(model) if isinstance(model, Path) else model)
     strip_outputs(copy.graph, set(names_used(copy.graph)), opset(copy) >= 14)
     return copy

@@ -22,17 +22,18 @@ class Conv(Layer):
         super().__init__(graph, node)
         self.transposed = node.op_type == "ConvTranspose"
         self.groups = int(attribute(node, "group", 1))
-        self.spatial = self.weight.ndim - 2
+        self.shape = self._value.shape
+        self.spatial = len(self.shape) - 2
         if self.spatial not in SPATIAL:
             raise Stays(f"{self} has {self.spatial} spatial dimensions, where 1 to 3 are needed")
-        first, second = self.weight.shape[:2]
+        first, second = self.shape[:2]
         self.inputs = first if self.transposed else second * self.groups
         self.outputs = second * self.groups if self.transposed else first
         self.bias = self.optional(node, 2, "bias")
 
     @property
     def rank(self) -> int:
-        return self.weight.ndim
+        return len(self.shape)
 
     def channels(self, weight: Float64) -> Float64:
         if not self.transposed:
@@ -46,7 +47,7 @@ class Conv(Layer):
     def exact(self, before: Field, after: Field) -> Exact:
         bias = np.zeros(self.outputs) if self.bias is None else self.bias
         first = before.along(1, self.inputs)
-        bordered = before.shifts() and not Window(self.node, self.weight.shape[2:]).uniform()
+        bordered = before.shifts() and not Window(self.node, self.shape[2:]).uniform()
         if bordered and self.graph.model.padded == "refuse":
             raise Stays(_PADDED.format(self))
         # fold_conv adds no shift to a transposed convolution, which only an even one could take.
@@ -89,7 +90,7 @@ class Conv(Layer):
         graph.insert_after(node, [add])
 
     def _taps(self) -> int:
-        return int(np.prod(self.weight.shape[2:]))
+        return int(np.prod(self.shape[2:]))
 
     def _reach(self, before: Field, bordered: bool) -> tuple[Float64, Float64]:
         """Return what the shift ahead adds, at each position if these differ, and its size."""
@@ -108,7 +109,7 @@ class Conv(Layer):
                 f"{self} pads with zeros, and the size of its input, which a correction of the border "
                 "needs, is not known"
             )
-        window = Window(self.node, self.weight.shape[2:])
+        window = Window(self.node, self.shape[2:])
         reach, reach_size = (border(part, window, lengths)[np.newaxis] for part in sums)
         return reach, reach_size
 

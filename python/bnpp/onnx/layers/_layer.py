@@ -85,13 +85,17 @@ class Layer(ABC):
             raise Stays(f"the {self.weight_name} of {self} is not constant")
         if not _constants.is_float(value.dtype):
             raise Stays(f"the {self.weight_name} of {self} is {value.dtype}")
-        self.dtype = value.dtype
-        self.weight = value.astype(np.float64)
+        self.dtype, self._value = value.dtype, value
         if not np.isfinite(self.weight).all():
             raise Stays(f"the {self.weight_name} of {self} holds NaN or infinity")
 
     def __str__(self) -> str:
         return f"{self.node.op_type} {self.name!r}"
+
+    @property
+    def weight(self) -> Float64:
+        """The weight before anything was folded, in float64: made each time, to need no memory."""
+        return self._value.astype(np.float64)
 
     @property
     def data(self) -> str:

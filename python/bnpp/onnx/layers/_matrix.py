@@ -103,8 +103,6 @@ class Gemm(Layer):
         self.graph.set_constant(self.node, 1, folded.weight, f"{self.name}_weight")
         if self.has_bias or folded.bias.any():
             bias = folded.bias[0] if folded.bias.shape[0] == 1 else folded.bias
-            if bias.shape == (1,):
-                bias = np.broadcast_to(bias, self.channels(self.weight).shape[:1]).copy()
             self.graph.set_constant(self.node, 2, bias, f"{self.name}_bias")
 
 
@@ -114,7 +112,7 @@ class MatMul(Layer):
     def __init__(self, graph: Graph, node: NodeProto) -> None:
         self.left = graph.constant(node.input[1]) is None
         super().__init__(graph, node, 0 if self.left else 1)
-        if self.weight.ndim < 2:
+        if self._value.ndim < 2:
             raise Stays(f"{self} multiplies by a vector")
         shape = graph.shape(self.data)
         if shape is None or len(shape) < 2:
@@ -132,7 +130,7 @@ class MatMul(Layer):
 
     @property
     def rank(self) -> int:
-        return max(self.input_rank, self.weight.ndim)
+        return max(self.input_rank, self._value.ndim)
 
     @property
     def output(self) -> str:
@@ -143,7 +141,7 @@ class MatMul(Layer):
         return weight.reshape(-1, weight.shape[-1])
 
     def unfold(self, vector: Float64) -> Float64:
-        shape = list(self.weight.shape)
+        shape = list(self._value.shape)
         shape[-1 if self.left else -2] = 1
         return _ranked(vector.reshape(shape), self.rank)
 

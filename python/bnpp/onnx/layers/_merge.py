@@ -17,10 +17,13 @@ class Merged(Layer):
     weight_name = "scale"
 
     def __init__(self, graph: Graph, node: NodeProto, rank: int) -> None:
-        super().__init__(graph, node)
         self.own = read(graph, node)
         self._rank = rank
-        self.weight = self.own.scale
+        super().__init__(graph, node)
+
+    @property
+    def weight(self) -> Float64:
+        return self.own.scale
 
     @property
     def rank(self) -> int:
