@@ -129,17 +129,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def _write_data(model: ModelProto, path: Path) -> tuple[ModelProto, Path]:
     """Write the large tensors, and return the model that refers to them and their file."""
     digest = hashlib.sha256()
+    # Kept alive here, so that their ids stay theirs.
+    tensors = list(_tensors(model.graph))
     places: dict[int, tuple[int, int]] = {}
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
-            for index, tensor in enumerate(_tensors(model.graph)):
+            for tensor in tensors:
                 if _bytes(tensor) < SMALL_TENSOR or tensor.data_type == TensorProto.STRING:
                     continue
                 gap = -file.tell() % ALIGNMENT
                 file.write(bytes(gap))
                 data = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
-                places[index] = file.tell(), len(data)
+                places[id(tensor)] = file.tell(), len(data)
                 digest.update(data)
                 file.write(data)
             file.flush()
@@ -148,12 +150,12 @@ def _write_data(model: ModelProto, path: Path) -> tuple[ModelProto, Path]:
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
-    stubs = {
-        id(tensor): _skeleton.external(tensor, final.name, *places[index])
-        for index, tensor in enumerate(_tensors(model.graph))
-        if index in places
-    }
-    return _skeleton.copy_model(model, lambda tensor: stubs.get(id(tensor))), final
+
+    def stub(tensor: TensorProto) -> TensorProto | None:
+        place = places.get(id(tensor))
+        return None if place is None else _skeleton.external(tensor, final.name, *place)
+
+    return _skeleton.copy_model(model, stub), final
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -168,7 +170,7 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _bytes(tensor: TensorProto) -> int:
-    return len(tensor.raw_data) or tensor.ByteSize()
+    return tensor.ByteSize()
 
 
 def _emptied(tensor: TensorProto) -> TensorProto | None:
