@@ -352,6 +352,17 @@ def test_a_value_captured_by_a_subgraph_is_not_folded_through():
     assert after.SerializeToString() == before.SerializeToString()
 
 
+def test_a_batch_norm_whose_output_a_subgraph_captures_is_not_folded_behind():
+    net = Net(*IMAGE)
+    net.input("flag", kind=TensorProto.BOOL)
+    y = net.bn(net.x, 4)
+    branch = {f"{n}_branch": body(net, lambda: net.node("Relu", y), n) for n in ("then", "else")}
+    before = net.proto(net.conv(y, 4, 6), net.node("If", "flag", **branch))
+    after, report = bnpp.onnx.fold(before, verify=False)
+    assert "inside a subgraph" in report.batch_norms[0].where
+    assert after.SerializeToString() == before.SerializeToString()
+
+
 def test_functions_of_the_model_are_left_alone():
     net = Net(*IMAGE)
     names = [net.const(net.normal(4)) for _ in range(3)] + [net.const(np.ones(4))]

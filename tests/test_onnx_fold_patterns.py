@@ -141,6 +141,9 @@ FOLDS = {
     "Transpose before": (
         ("N", 5, 4), lambda n: n.node("MatMul", n.node("Transpose", n.bn(n.x, 5), perm=[0, 2, 1]),
                                       n.normal(5, 3))),
+    "Transpose to channels last before": (
+        IMAGE, lambda n: n.node("MatMul", n.node("Transpose", n.bn(n.x, 4), perm=[0, 2, 3, 1]),
+                                n.normal(4, 3))),
     "DepthToSpace DCR": (
         IMAGE, lambda n: n.bn(n.node("DepthToSpace", n.conv(n.x, 4, 12), blocksize=2), 3)),
     "DepthToSpace CRD": (

@@ -7,9 +7,10 @@ pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 import bnpp.onnx
 from bnpp.onnx import VerificationError, _files, _inputs, _run
+from bnpp.onnx._noise import disturbed
 from bnpp.onnx.layers import _layer
 from onnx import TensorProto, helper
-from onnx_nets import Net, operators, run
+from onnx_nets import Net, feeds, operators, run
 
 IMAGE = ("N", 4, 7, 6)
 
@@ -198,6 +199,23 @@ def test_inputs_are_seeded():
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.dtype == np.float32
+
+
+def test_noise_is_as_large_as_the_sums_that_are_rounded():
+    """Where terms cancel, the output says nothing about their size."""
+    net = Net("N", 1, 40, 40)
+    weight = net.normal(3, 18, 1, 1)
+    weight[:, 9:] = -weight[:, :9]
+    model = net.proto(net.node("Conv", net.node("Concat", *[net.x] * 18, axis=1), weight))
+    given = feeds(model)
+    (quiet,), (noisy,) = (run(m, given).values() for m in (model, disturbed(model, {}, 0)))
+    assert np.abs(quiet).max() < 1e-14
+    rms = np.sqrt((given["x"] ** 2).mean())
+    sizes = (np.sqrt(18) * 2.0**-53 + 4 * 2.0**-53) * np.sqrt((weight**2).sum((1, 2, 3))) * rms
+    # A sign for each channel, of size 1, and uniform noise of variance 1 on it.
+    np.testing.assert_allclose(
+        np.sqrt(((noisy - quiet) ** 2).mean((0, 2, 3))), np.sqrt(2) * sizes, rtol=0.1
+    )
 
 
 @pytest.mark.parametrize("groups", [1, 2])
