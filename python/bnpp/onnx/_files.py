@@ -170,7 +170,7 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _bytes(tensor: TensorProto) -> int:
-    return tensor.ByteSize()
+    return int(tensor.ByteSize())
 
 
 def _emptied(tensor: TensorProto) -> TensorProto | None:
