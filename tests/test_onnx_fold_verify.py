@@ -218,12 +218,22 @@ def test_noise_is_as_large_as_the_sums_that_are_rounded():
     )
 
 
+WINDOWS = {
+    "transposed": {"transposed": True, "strides": [2, 3], "dilations": [2, 1],
+                   "pads": [1, 0, 2, 1], "output_padding": [1, 2]},
+    "pads": {"strides": [2, 1], "dilations": [1, 2], "pads": [1, 0, 2, 1]},
+    "SAME_UPPER": {"auto_pad": "SAME_UPPER", "strides": [2, 3]},
+    "SAME_LOWER": {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
+    "VALID": {"auto_pad": "VALID", "strides": [1, 2]},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_reference_operators_agree_with_onnxruntime(groups):
+@pytest.mark.parametrize("what", WINDOWS)
+def test_the_reference_operators_agree_with_onnxruntime(what, groups):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     net = Net(*IMAGE, dtype="f4", opset=9)
-    y = net.conv(net.x, 4, 6, 3, 2, transposed=True, group=groups, strides=[2, 3],
-                 dilations=[2, 1], pads=[1, 0, 2, 1], output_padding=[1, 2])  # fmt: skip
+    y = net.conv(net.x, 4, 6, 3, 2, group=groups, **WINDOWS[what])
     model = net.proto(net.bn(y, 6, epsilon=1e-2))
     name = model.graph.output[0].name
     a, b = (run(model, runtime=r)[name] for r in ("onnxruntime", "onnx.reference"))

@@ -1,6 +1,7 @@
 """Operators for ONNX's reference evaluator, whose own are wrong in cases that matter here.
 
-Its ``BatchNormalization`` is wrong before opset 14, and its ``ConvTranspose`` with more than one group.
+Its ``BatchNormalization`` is wrong before opset 14, its ``ConvTranspose`` with more than one group, and before
+onnx 1.23 its ``Conv`` where ``auto_pad`` is given.
 """
 
 from __future__ import annotations
@@ -41,6 +42,55 @@ class BatchNormalization(OpRun):
         return (((x.astype(wide) - m) / np.sqrt(v + eps) * s + b).astype(x.dtype),)
 
 
+class Conv(OpRun):
+    """Any number of groups and of spatial dimensions."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        auto_pad: str | None = None,
+        dilations: Sequence[int] | None = None,
+        group: int | None = None,
+        kernel_shape: Sequence[int] | None = None,  # noqa: ARG002 - the weights have it
+        pads: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+    ) -> tuple[Array]:
+        n, kernel, groups = x.ndim - 2, weight.shape[2:], group or 1
+        step, dilate = strides or [1] * n, dilations or [1] * n
+        spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilate, strict=True)]
+        pad = list(pads or [0] * (2 * n))
+        if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+            for k, (size, span) in enumerate(zip(x.shape[2:], spans, strict=True)):
+                total = max((-(-size // step[k]) - 1) * step[k] + span - size, 0)
+                small, large = total // 2, total - total // 2
+                pad[k], pad[n + k] = (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+        elif auto_pad == "VALID":
+            pad = [0] * (2 * n)
+        wide: Any = np.float64 if x.dtype == np.float64 else np.float32
+        border = [(0, 0), (0, 0), *((pad[k], pad[n + k]) for k in range(n))]
+        padded = np.pad(x.astype(wide), border)
+        counts = [(padded.shape[2 + k] - spans[k]) // step[k] + 1 for k in range(n)]
+        split = padded.reshape(len(x), groups, -1, *padded.shape[2:])
+        weights = weight.astype(wide).reshape(groups, -1, *weight.shape[1:])
+        y = np.zeros((len(x), groups, weights.shape[1], *counts), wide)
+        for tap in product(*map(range, kernel)):
+            one: Any = (..., *tap)
+            grid: Any = tuple(
+                slice(t * d, t * d + (count - 1) * s + 1, s)
+                for t, d, count, s in zip(tap, dilate, counts, step, strict=True)
+            )
+            window = split[(..., *grid)].reshape(*split.shape[:3], -1)
+            y += (weights[one] @ window).reshape(y.shape)
+        y = y.reshape(len(x), -1, *counts)
+        if bias is not None:
+            y = y + bias.astype(wide).reshape(-1, *(1,) * n)
+        return (y.astype(x.dtype),)
+
+
 class ConvTranspose(OpRun):
     """Any number of groups and of spatial dimensions; the padding must be explicit."""
 
@@ -76,16 +126,20 @@ class ConvTranspose(OpRun):
         weights = weight.astype(wide).reshape(groups, -1, *weight.shape[1:])
         y = np.zeros((len(x), groups, weight.shape[1], *full), wide)
         for tap in product(*map(range, kernel)):
-            # (N, G, I, ...) with (G, I, O): one tap of the kernel reaches a grid of positions.
+            # One tap of the kernel takes the whole input to a grid of positions.
             one: Any = (..., *tap)
-            part = np.einsum("ngi...,gio->ngo...", split, weights[one])
+            part = weights[one].swapaxes(-1, -2) @ split.reshape(*split.shape[:3], -1)
             grid: Any = tuple(
                 slice(t * d, t * d + (size - 1) * s + 1, s)
                 for t, d, size, s in zip(tap, dilate, x.shape[2:], step, strict=True)
             )
-            y[(..., *grid)] += part
+            y[(..., *grid)] += part.reshape(*y.shape[:3], *x.shape[2:])
         inside: Any = tuple(slice(pad[k], full[k] - pad[n + k]) for k in range(n))
         y = y.reshape(len(x), -1, *full)[(..., *inside)]
         if bias is not None:
             y = y + bias.astype(wide).reshape(-1, *(1,) * n)
         return (y.astype(x.dtype),)
+
+
+#: What the evaluator is given.
+OPERATORS = [BatchNormalization, Conv, ConvTranspose]

@@ -93,10 +93,10 @@ def _session(model: ModelProto | Path, folder: Path) -> Runner:
 def _reference(model: ModelProto | Path, _: Path) -> Runner:
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow to import
 
-    from bnpp.onnx._reference import BatchNormalization, ConvTranspose  # noqa: PLC0415 - the same
+    from bnpp.onnx._reference import OPERATORS  # noqa: PLC0415 - the same
 
     model = _files.load(model) if isinstance(model, Path) else model
-    evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization, ConvTranspose])
+    evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
 
     def run(feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         with np.errstate(all="ignore"):
