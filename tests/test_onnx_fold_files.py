@@ -246,7 +246,7 @@ def test_an_interruption(source, target, monkeypatch, capsys):
 
     monkeypatch.setattr(_fold_file, "fold", interrupted)
     assert _cli.main(["fold", str(source), "-o", str(target)]) == 130
-    assert capsys.readouterr().err == "bnpp fold: interrupted, nothing was written\n"
+    assert capsys.readouterr().err == "bnpp fold: interrupted, no file was left half-written\n"
     assert target.read_bytes() == before
 
 

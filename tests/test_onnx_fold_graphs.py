@@ -79,6 +79,15 @@ def test_dtypes(dtype):
         np.testing.assert_array_equal(numpy_helper.to_array(rounded), expected)
 
 
+def test_bfloat16():
+    bfloat16 = pytest.importorskip("ml_dtypes", reason="it comes with onnx").bfloat16
+    before = chain(dtype=bfloat16, opset=22)
+    after, report = bnpp.onnx.fold(before)
+    assert operators(after) == ["Conv", "Relu", "Conv"]
+    assert report.verification.passed
+    assert {t.data_type for t in after.graph.initializer} == {TensorProto.BFLOAT16}
+
+
 def as_float64(model):
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     for tensor in copy.graph.initializer:

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except KeyboardInterrupt:
-        print(f"bnpp {options.command}: interrupted, nothing was written", file=sys.stderr)
+        print(
+            f"bnpp {options.command}: interrupted, no file was left half-written", file=sys.stderr
+        )
         return 130
     except (ImportError, ValueError, RuntimeError) as error:
         print(f"bnpp {options.command}: {error}", file=sys.stderr)
