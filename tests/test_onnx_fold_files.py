@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import numpy as np
-import onnx
 import pytest
 
 pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 import bnpp.onnx
+import onnx
 from bnpp import _cli
 from bnpp.onnx import _files, _fold_file
 from bnpp.onnx.layers import _layer

@@ -1,12 +1,12 @@
 """What real graphs hold: ways to keep weights, opsets, dtypes, subgraphs, shared and odd values."""
 
 import numpy as np
-import onnx
 import pytest
 
 pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 import bnpp.onnx
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx_nets import STYLES, Net, assert_same, feeds, operators, run
 
