@@ -12,8 +12,8 @@ import pytest
 from bnpp import _core
 from settings import THREADS
 
-# Not a test, but --doctest-modules would import it.
-collect_ignore = [] if find_spec("onnx") else ["onnx_backend.py"]
+# Not tests, but --doctest-modules would import them.
+collect_ignore = [] if find_spec("onnx") else ["onnx_backend.py", "onnx_nets.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,12 @@
 
 The functions and classes below are the whole public interface. ``batch_norm`` and
 ``batch_norm_inference`` with their backward passes are pure functions, ``BatchNorm`` is the layer with
-parameters and running statistics, ``Moments`` holds statistics that merge, and ``show_config`` tells
-what runs where.
+parameters and running statistics, ``Moments`` holds statistics that merge, ``affine`` and the ``fold``
+functions put batch normalization into the layer beside it, and ``show_config`` tells what runs where.
 """
 
 from bnpp import _core
+from bnpp._affine import Affine, AffineGradients, ParameterGradients, affine, affine_backward
 from bnpp._batch_norm import (
     FrozenGradients,
     FrozenResidualGradients,
@@ -18,6 +19,15 @@ from bnpp._batch_norm import (
     batch_norm_inference_backward,
 )
 from bnpp._core import Saved
+from bnpp._fold import (
+    Folded,
+    FoldGradients,
+    fold_conv,
+    fold_conv_backward,
+    fold_linear,
+    fold_linear_backward,
+)
+from bnpp._fold_report import FoldReport
 from bnpp._layer import BatchNorm
 from bnpp._moments import Moments, moments
 from bnpp._runtime import (
@@ -33,19 +43,31 @@ from bnpp._runtime import (
 __version__ = str(_core.build_info()["version"])
 
 __all__ = [
+    "Affine",
+    "AffineGradients",
     "BatchNorm",
+    "FoldGradients",
+    "FoldReport",
+    "Folded",
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
     "Moments",
+    "ParameterGradients",
     "ResidualGradients",
     "Saved",
     "__version__",
+    "affine",
+    "affine_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
     "clear_memory",
+    "fold_conv",
+    "fold_conv_backward",
+    "fold_linear",
+    "fold_linear_backward",
     "get_isa",
     "get_threads",
     "moments",

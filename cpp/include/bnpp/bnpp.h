@@ -4,6 +4,7 @@
 #include "bnpp/batch_norm.h"
 #include "bnpp/dtype.h"
 #include "bnpp/error.h"
+#include "bnpp/fold.h"
 #include "bnpp/moments.h"
 #include "bnpp/runtime.h"
 #include "bnpp/tensor.h"
