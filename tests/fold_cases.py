@@ -5,7 +5,9 @@ import convolution
 import numpy as np
 from convolution import WIDE, Problem
 
-UNIT = {np.dtype("f4"): 2.0**-24, np.dtype("f8"): 2.0**-53}
+# Unit roundoff and smallest step of each dtype, by name because bfloat16 is not NumPy's own.
+UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+STEP = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float32": 2.0**-149, "float64": 2.0**-1074}
 
 
 def batch_norm(rng, channels, dtype=np.float32):
@@ -106,7 +108,7 @@ def assert_folds(p, **keywords):
     change = difference(p, folded)
     assert np.all(change <= bound + slack * size), f"{change} exceeds {bound}"
     # A bound that promises nothing would always hold: it is a few roundings of what is added up.
-    unit = UNIT[p.weight.dtype]
-    loosest = 1.01 * unit * size
+    units = 1.01 * UNIT[p.weight.dtype.name] * size
+    loosest = units + STEP[p.weight.dtype.name] * (1 + folded.report.terms * max(values))
     assert np.all(bound <= loosest), f"{bound} is more than {loosest}"
     return folded

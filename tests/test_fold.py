@@ -4,6 +4,8 @@ The expected outputs are those of tests/convolution.py; `assert_folds` holds the
 report's bound. Tests named after a bug are those that other tools have shipped.
 """
 
+from importlib.util import find_spec
+
 import bnpp
 import convolution
 import numpy as np
@@ -106,6 +108,36 @@ def test_float64_rounded_once():
     s, t = (v.astype(np.longdouble) for v in (p.after.scale, p.before.scale))
     exact = p.weight * s[:, None, None, None] * t[:, None, None]
     assert np.array_equal(fold(p).weight, exact.astype("f4"))
+
+
+HALVES = ["float16", pytest.param("bfloat16", marks=pytest.mark.skipif(
+    find_spec("ml_dtypes") is None, reason="ml_dtypes is not installed"))]  # fmt: skip
+
+
+@sides
+@pytest.mark.parametrize("name", HALVES)
+def test_halves(name, after, before):
+    """Widened exactly, folded in float64, rounded once: nothing passes through float32."""
+    if name == "bfloat16":
+        import ml_dtypes  # noqa: F401, because it gives NumPy the dtype
+    dtype = np.dtype(name)
+    p = make(groups=2, after=after, before=before, dtype=dtype)
+    folded = assert_folds(p)
+    bare = assert_folds(p._replace(bias=None))
+    assert (folded.bias.dtype, bare.bias.dtype) == (dtype, dtype)
+    scale = p.after.scale if after else np.ones(6)
+    scale_in = p.before.scale.reshape(2, 1, 2) if before else 1
+    exact = p.weight.astype(float).reshape(2, 3, 2, 9) * np.expand_dims(scale_in, -1)
+    exact = (exact * scale.reshape(2, 3, 1, 1)).reshape(p.weight.shape)
+    assert np.array_equal(folded.weight, exact.astype(dtype))
+    assert fold(p._replace(bias=p.bias.astype("f4"))).bias.dtype == np.float32
+
+
+def test_float16_overflow_is_refused():
+    with pytest.raises(
+        ValueError, match=r"folded weight of output channel 0 is 100000, too large for float16"
+    ):
+        bnpp.fold_linear(np.full((1, 1), 1e4, "f2"), after=bnpp.Affine([10.0], [0.0]))
 
 
 # ---- What others got wrong.

@@ -28,19 +28,19 @@ template <class T>
 double load_value(const void* from) {
   T value;
   std::memcpy(&value, from, sizeof(T));
-  return static_cast<double>(value);
+  return to_double(value);
 }
 
 template <class T>
 void store_value(void* to, double value) {
-  const T rounded = static_cast<T>(value);
+  const T rounded = from_double<T>(value);
   std::memcpy(to, &rounded, sizeof(T));
 }
 
 /// `value` as the dtype holds it.
 template <class T>
 double rounded_to(double value) {
-  return static_cast<double>(static_cast<T>(value));
+  return to_double(from_double<T>(value));
 }
 
 /// The values of a vector. Throws unless it has one dimension and, where `length` is not negative,
