@@ -200,7 +200,7 @@ class ShiftRow(NamedTuple):
         }
 
 
-def shifted_rows(network: Network, data: Dataset, flat: bool) -> list[ShiftRow]:
+def tested_on(network: Network, data: Dataset, shift: str, flat: bool) -> ShiftRow:
     """Test a trained network on shifted images; the parameters stay as they are.
 
     Parameters
@@ -209,29 +209,27 @@ def shifted_rows(network: Network, data: Dataset, flat: bool) -> list[ShiftRow]:
         Trained; its statistics change.
     data : Dataset
         Images of the shape (N, 1, H, W).
+    shift : str
+        One of `SHIFTS`.
     flat : bool
         Whether the network takes the pixels in rows.
 
     Returns
     -------
-    list of ShiftRow
-        One for each of `SHIFTS`.
+    ShiftRow
     """
 
     def given(x: Array) -> Array:
         return x.reshape(len(x), -1) if flat else x
 
-    clean = given(data.train.x[:POPULATION])
-    rows = []
-    for shift, change in SHIFTS.items():
-        train = given(change(data.train.x[:POPULATION]))
-        test = Images(given(change(data.test.x)), data.test.labels)
-        algorithm_2(network, clean, BATCH)
-        old = _tested(network, test)
-        moving = _moved(network, train, test)
-        algorithm_2(network, train, BATCH)
-        rows.append(ShiftRow(shift, old, _tested(network, test), moving, _by_batch(network, test)))
-    return rows
+    change, clean = SHIFTS[shift], data.train.x[:POPULATION]
+    train = given(change(clean))
+    test = Images(given(change(data.test.x)), data.test.labels)
+    algorithm_2(network, given(clean), BATCH)
+    old = _tested(network, test)
+    moving = _moved(network, train, test)
+    algorithm_2(network, train, BATCH)
+    return ShiftRow(shift, old, _tested(network, test), moving, _by_batch(network, test))
 
 
 def _moved(network: Network, train: Array, test: Images) -> tuple[float, ...]:
@@ -298,7 +296,10 @@ def study_all(
             with session.bar(schedule.steps, f"{kind}, seed {seed}") as bar:
                 name = f"averages-{data.name}-{kind}-seed{seed}"
                 session.train(training, name, {"variant": STUDIED.name}, bar)
-            shifts = shifted_rows(network, data, flat=kind != "convnet")
+            shifts = []
+            for shift in SHIFTS:
+                session.check()
+                shifts.append(tested_on(network, data, shift, flat=kind != "convnet"))
             done.append(Study(kind, seed, training.records, shifts, training.seconds))
     return done
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from bnpp.experiments import averages, figure1, figures, rates, table
 from bnpp.experiments.data import Dataset, digits, download_mnist, mnist
 from bnpp.experiments.files import ExperimentError, writable_folder, write_text
-from bnpp.experiments.interrupts import Interrupted, stop_on_signal
+from bnpp.experiments.interrupts import stop_on_signal
 from bnpp.experiments.optional import optional
 from bnpp.experiments.session import Session, machine
 from bnpp.experiments.session import table as as_table
@@ -69,61 +68,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Do what the arguments of ``bnpp demo`` say; return the exit status.
+def run(args: argparse.Namespace) -> None:
+    """Do what the arguments of ``bnpp demo`` say.
 
     Parameters
     ----------
     args : argparse.Namespace
         As `add_arguments` describes them.
 
-    Returns
-    -------
-    int
-        0, 1 after an error that was told on standard error, 130 if the user stopped it.
+    Raises
+    ------
+    ExperimentError
+        For what the user can mend: a package, a file, a folder.
+    KeyboardInterrupt
+        If the user stopped it; the message says what was saved.
     """
-    try:
-        with stop_on_signal() as stop, optional("threadpoolctl").threadpool_limits(1):
-            # Everything that could be missing at the end is asked for at the beginning.
-            for module in ("matplotlib", "tabulate", "tqdm"):
-                optional(module)
-            if args.download and args.data is None:
-                raise ExperimentError(
-                    "--download needs a folder to put MNIST's files in: --data DIR"
-                )
-            folder = writable_folder(args.output)
-            if args.download:
-                download_mnist(args.data)
-            data = digits() if args.data is None else mnist(args.data)
-            session = Session(folder, stop, args.restart)
-            _report(session, data, args, STUDIES[args.study](session, data, args))
-    except Interrupted:
-        print("bnpp demo: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print(
-            "bnpp demo: stopped at once; the same command goes on from what was saved last",
-            file=sys.stderr,
+    # What would be missing at the end is asked for at the beginning.
+    for module in ("matplotlib", "tabulate", "tqdm"):
+        optional(module)
+    if args.download and args.data is None:
+        raise ExperimentError("--download needs a folder to put MNIST's files in: --data DIR")
+    folder = writable_folder(args.output)
+    if args.download:
+        download_mnist(args.data)
+    data = digits() if args.data is None else mnist(args.data)
+    # One thread: more do not pay for networks of this size, and their number could change the last bits.
+    with stop_on_signal() as stop, optional("threadpoolctl").threadpool_limits(1):
+        session = Session(folder, stop, args.restart)
+        _report(session, data, args, STUDIES[args.study](session, data, args))
+
+
+def _natural(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(
+            f"{text} is given, but an integer from {least} up is needed"
         )
-        return 130
-    except ExperimentError as error:
-        print(f"bnpp demo: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is given, but at least 0 is needed")
-    return number
+    return int(text)
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is given, but at least 1 is needed")
-    return number
+    return _natural(text, least=1)
 
 
 class Findings(NamedTuple):

@@ -99,7 +99,7 @@ def table_figure(runs: Sequence[Run], path: Path, about: str) -> Path:
         best = max(run.best for run in runs if run.network == network)
         ax.axhline(level, color="black", linewidth=0.8, linestyle=":")
         ax.set(title=network, xlabel="training steps", ylabel="test accuracy")
-        ax.set_ylim(level - 12 * (best - level) - 0.02, best + 2 * (best - level) + 0.002)
+        ax.set_ylim(max(0.0, level - 8 * (best - level) - 0.02), min(1.0, best + 0.01))
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)
     figure.suptitle(about, fontsize="small")
@@ -128,7 +128,7 @@ def averages_figure(studies: Sequence[Study], path: Path, about: str) -> Path:
         names = [name for name in group[0].records if name not in ("step", "loss")]
         for i, name in enumerate(names):
             curves = [(np.array(s.records["step"]), np.array(s.records[name])) for s in group]
-            _band(row[0], curves, f"C{i}", name)
+            _band(row[0], curves, f"C{i}", name, "--" if name == "whole set" else "-")
         row[0].set(title=f"{network}: statistics", xlabel="training steps", ylabel="test accuracy")
         row[0].set_xscale("log")
         row[0].legend(fontsize="small", loc="lower right")
@@ -138,14 +138,17 @@ def averages_figure(studies: Sequence[Study], path: Path, about: str) -> Path:
     return _save(figure, path)
 
 
-def _band(ax: Any, curves: Sequence[tuple[Any, Any]], color: str, label: str) -> None:
+def _band(
+    ax: Any, curves: Sequence[tuple[Any, Any]], color: str, label: str, style: str = "-"
+) -> None:
     """Draw the median over the seeds with their range; runs that diverged end earlier."""
     shortest = min((len(step) for step, _ in curves), default=0)
     if shortest == 0:
+        ax.plot([], [], color=color, label=label)  # the legend names it nevertheless
         return
     step = curves[0][0][:shortest]
     values = np.array([accuracy[:shortest] for _, accuracy in curves])
-    ax.plot(step, np.median(values, axis=0), color=color, label=label)
+    ax.plot(step, np.median(values, axis=0), style, color=color, label=label)
     ax.fill_between(step, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0)
 
 
@@ -166,4 +169,4 @@ def _shift_bars(ax: Any, studies: Sequence[Study]) -> None:
         place = np.arange(len(shifts)) + (k - (len(kinds) - 1) / 2) * width
         ax.bar(place, middle, width, yerr=errors, label=name, error_kw={"linewidth": 0.8})
     ax.set_xticks(range(len(shifts)), shifts)
-    ax.legend(fontsize="small", loc="lower left")
+    ax.legend(fontsize="small", loc="upper right")

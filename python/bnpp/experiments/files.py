@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class ExperimentError(Exception):
+class ExperimentError(RuntimeError):
     """An experiment cannot go on for a reason that its user can mend; the message is one sentence."""
 
 

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+#: How a message about a stop ends.
+GOES_ON = "the same command (without --restart) goes on from there"
 
-class Interrupted(Exception):
-    """A run was stopped by a signal after it had been saved."""
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by a signal after it had been saved; the message says so."""
 
 
 class Stop:
@@ -40,7 +43,7 @@ def stop_on_signal() -> Iterator[Stop]:
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(f"stopped at once, after the last saving; {GOES_ON}")
         stop.requested = True
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

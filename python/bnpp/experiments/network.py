@@ -64,8 +64,8 @@ def sgd(network: Network, learning_rate: float) -> None:
             layer.parameters[name] -= rate * gradient
 
 
-def batches(x: Array, size: int = 1000) -> Iterator[Array]:
-    """Cut the images into batches, the last of which may be smaller.
+def batches(x: Array, size: int = 100) -> Iterator[Array]:
+    """Cut the images into batches, the last of which may be smaller; 100 of them stay in the cache.
 
     Examples
     --------

@@ -19,7 +19,7 @@ import numpy as np
 
 import bnpp
 from bnpp.experiments.files import writable_folder, write_text
-from bnpp.experiments.interrupts import Stop
+from bnpp.experiments.interrupts import GOES_ON, Interrupted, Stop
 from bnpp.experiments.optional import optional
 from bnpp.experiments.training import Progress, Training, train
 
@@ -79,11 +79,23 @@ class Session:
             "data": training.data.name,
             "seed": training.seed,
             "learning_rate": training.learning_rate,
-            "record_at": sorted(training.record_at),
+            "steps": training.steps,
+            "records": len(training.record_at),
             **identity,
         }
         train(training, path, whole, self.stop, progress)
         return training
+
+    def check(self) -> None:
+        """Raise if the user wants to stop, for what takes long between trainings.
+
+        Raises
+        ------
+        Interrupted
+            Everything trained so far has been saved.
+        """
+        if self.stop:
+            raise Interrupted(f"stopped between two trainings; {GOES_ON}")
 
     def save_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
         """Write a table with comma-separated values and return its path."""

@@ -18,9 +18,9 @@ class Schedule:
     learning_rate: float
 
     @property
-    def record_at(self) -> range:
-        """The steps after which something is recorded."""
-        return range(self.every, self.steps + 1, self.every)
+    def record_at(self) -> tuple[int, ...]:
+        """The steps after which something is recorded; the last one is among them."""
+        return (*range(self.every, self.steps, self.every), self.steps)
 
     def shortened(self, steps: int | None) -> Schedule:
         """Return the same with another number of steps, if one is given.
@@ -36,7 +36,7 @@ class Schedule:
 
 
 #: Section 4.1: the network with three hidden layers of 100 sigmoids.
-FIGURE1 = {"digits": Schedule(6000, 50, 0.1), "mnist": Schedule(50_000, 200, 0.1)}
+FIGURE1 = {"digits": Schedule(15_000, 50, 0.1), "mnist": Schedule(50_000, 200, 0.1)}
 
 #: Section 4.1: standard deviation of the initial weights, which the paper calls small.
 FIGURE1_STD = 0.1

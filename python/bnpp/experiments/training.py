@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bnpp.experiments.data import Dataset
 from bnpp.experiments.files import ExperimentError, load_arrays, save_arrays
-from bnpp.experiments.interrupts import Interrupted, Stop
+from bnpp.experiments.interrupts import GOES_ON, Interrupted, Stop
 from bnpp.experiments.layers import softmax_cross_entropy
 from bnpp.experiments.network import Network, accuracy, sgd
 
@@ -218,7 +218,7 @@ def train(
             save_arrays(path, training.state(), identity)
             saved = now
         if stop and not training.done():
-            raise Interrupted
+            raise Interrupted(f"stopped after step {training.step} of {training.steps}; {GOES_ON}")
         if training.step - counted >= 10 or training.done():  # a bar is slower than a step
             progress.update(training.step - counted)
             counted = training.step
