@@ -232,5 +232,5 @@ def _fetch(name: str, checksum: str, folder: Path, mirrors: Sequence[str], timeo
     raise ExperimentError(
         f"cannot download {name} ({'; '.join(reasons)}): put MNIST's four files "
         f"({', '.join(f'{file}.gz' for file in MNIST)}) into {folder} by other means, "
-        "or leave --data away to use the digits that scikit-learn ships"
+        "or go without --data, with the digits that scikit-learn ships"
     )
