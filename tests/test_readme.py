@@ -1,4 +1,4 @@
-"""The README's examples run as printed."""
+"""The examples of the README and of the documentation run as printed."""
 
 import doctest
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 
-def test_readme():
-    readme = Path(__file__).parents[1] / "README.md"
-    if not readme.is_file():
-        pytest.skip("the tests are not in a checkout, so there is no README.md")
-    found = doctest.testfile(str(readme), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert found.attempted >= 5
+@pytest.mark.parametrize(("page", "examples"), [("README.md", 5), ("docs/folding.md", 8)])
+def test_examples(page, examples):
+    path = Path(__file__).parents[1] / page
+    if not path.is_file():
+        pytest.skip(f"the tests are not in a checkout, so there is no {page}")
+    found = doctest.testfile(str(path), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert found.attempted >= examples
     assert found.failed == 0

@@ -100,9 +100,12 @@ struct FoldCall {
     args.bias = bias.tensor();
     args.after = map_of(after, "after");
     args.before = map_of(before, "before");
-    if (!layout.is_none() && !nb::try_cast(layout, args.layout)) {
-      Check(name).refuse<TypeError>("layout is of type ", type_of(layout),
-                                    ", but it needs to be a string");
+    if (!layout.is_none()) {
+      if (!nb::try_cast(layout, args.layout)) {
+        Check(name).refuse<TypeError>("layout is of type ", type_of(layout),
+                                      ", but it needs to be a string");
+      }
+      if (args.layout.empty()) Check(name).refuse("layout is empty, but it needs a letter an axis");
     }
     args.groups = to_int(name, "groups", groups);
     args.transposed = transposed;
@@ -120,11 +123,13 @@ struct FoldCall {
     return map;
   }
 
-  // The dtype of the folded bias: that of the bias, else of the weight.
-  DType bias_dtype() const { return bias.given() ? bias.tensor().dtype : weight.tensor().dtype; }
-
-  std::int64_t outputs() const {
-    return conv ? output_channels_of_conv(args) : output_channels_of_linear(args);
+  // Room for a bias: of the dtype of the given one, else of the weight.
+  Array new_bias() const {
+    const std::int64_t outputs =
+        conv ? output_channels_of_conv(args) : output_channels_of_linear(args);
+    const nb::object dtype = (bias.given() ? bias : weight).object().attr("dtype");
+    return Array::output(function, "the new bias",
+                         nb::module_::import_("numpy").attr("empty")(outputs, dtype));
   }
 };
 
@@ -151,8 +156,7 @@ nb::tuple fold(bool conv, nb::handle weight, nb::handle bias, nb::handle after, 
                nb::handle layout, nb::handle groups, bool transposed, nb::handle padding) {
   const FoldCall call(conv ? "fold_conv" : "fold_linear", conv, weight, bias, after, before, layout,
                       groups, transposed, padding);
-  const Array new_bias = Array::vector(call.outputs(), call.bias_dtype()),
-              new_weight = Array::like(call.weight);
+  const Array new_bias = call.new_bias(), new_weight = Array::like(call.weight);
   Folded folded;
   {
     nb::gil_scoped_release release;
@@ -177,8 +181,7 @@ nb::tuple fold_gradients(bool conv, nb::handle dweight_object, nb::handle dbias_
                       after, before, layout, groups, transposed, padding);
   const Array dfolded_weight = Array::required(call.function, "dweight", dweight_object),
               dfolded_bias = Array::input(call.function, "dbias", dbias_object),
-              dweight = Array::like(call.weight),
-              dbias = Array::vector(call.outputs(), call.bias_dtype());
+              dweight = Array::like(call.weight), dbias = call.new_bias();
   FoldGrads grads;
   grads.dfolded_weight = dfolded_weight.tensor();
   grads.dfolded_bias = dfolded_bias.tensor();

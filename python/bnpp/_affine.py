@@ -25,12 +25,12 @@ class Affine:
     Parameters
     ----------
     scale, shift : array_like, shape (C,)
-        float32 or float64; kept as float64.
+        Of any dtype that `batch_norm` takes; kept as float64.
 
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64.
+        For a dtype that `batch_norm` does not take.
     ValueError
         For wrong shapes.
 
@@ -114,7 +114,8 @@ class Affine:
         >>> bnpp.Affine.concat([bnpp.Affine([2.0], [3.0]), bnpp.Affine.identity(1)])
         Affine(channels=2, scale=[2. 1.], shift=[3. 0.])
         """
-        return cls._of(_core.concat_affine([map_of(m, "Affine.concat", "maps") for m in maps]))
+        parts = [map_of(m, "Affine.concat", f"maps[{i}]") for i, m in enumerate(maps)]
+        return cls._of(_core.concat_affine(parts))
 
     @property
     def channels(self) -> int:
@@ -145,7 +146,7 @@ class Affine:
         Parameters
         ----------
         x : array_like, 2 to 8 dimensions
-            float32 or float64, any strides; C channels along `axis`.
+            Of any dtype that `batch_norm` takes, any strides; C channels along `axis`.
         axis : int
             The channels' axis; negative ones count from the end.
         out : numpy.ndarray, optional
@@ -343,9 +344,9 @@ def affine(
     Parameters
     ----------
     gamma, beta : array_like, shape (C,), or None
-        Scale and shift, float32 or float64; None is 1 and 0.
+        Scale and shift, of any dtype that `batch_norm` takes; None is 1 and 0.
     mean, var : array_like, shape (C,)
-        The statistics, float32 or float64; no variance is negative.
+        The statistics, of any such dtype; no variance is negative.
     eps : float
         Added to the variance, at least 0. With ``var == eps == 0`` the scale is 0, as in
         `batch_norm_inference`.
@@ -358,7 +359,7 @@ def affine(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for masked and object arrays.
+        For a dtype that `batch_norm` does not take, and for masked and object arrays.
     ValueError
         For wrong shapes, ``eps < 0`` and a negative variance.
 
@@ -432,7 +433,7 @@ def map_of(value: object, where: str, name: str) -> _core.AffineMap:
     """
     if not isinstance(value, Affine):
         raise TypeError(
-            f"{where}: {name} has a {type(value).__name__}, but a bnpp.Affine is needed"
+            f"{where}: {name} is of type {type(value).__name__}, but a bnpp.Affine is needed"
         )
     return value._map
 

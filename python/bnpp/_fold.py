@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
+
 from bnpp import _core
 from bnpp._affine import Affine, AffineGradients, Vector, map_of
 from bnpp._arrays import Array, Input
@@ -75,9 +77,9 @@ def fold_linear(
     Parameters
     ----------
     weight : array_like, 2 dimensions
-        float32 or float64, any strides. It is not changed.
+        Of any dtype that `batch_norm` takes, any strides. It is not changed.
     bias : array_like, shape (Cout,), optional
-        float32 or float64; none is zeros, and the folded layer has one.
+        Of any such dtype; none is zeros, and the folded layer has one.
     after : Affine, optional
         The map that follows the layer, on its Cout output channels.
     before : Affine, optional
@@ -94,7 +96,7 @@ def fold_linear(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for maps that are no `Affine`.
+        For a dtype that `batch_norm` does not take, and for maps that are no `Affine`.
     ValueError
         For wrong shapes and layouts, where no map is given, and where a folded value is too large for
         its dtype.
@@ -139,9 +141,9 @@ def fold_conv(
     Parameters
     ----------
     weight : array_like, 3 to 6 dimensions
-        float32 or float64, any strides. It is not changed.
+        Of any dtype that `batch_norm` takes, any strides. It is not changed.
     bias : array_like, shape (Cout,), optional
-        float32 or float64; none is zeros, and the folded layer has one.
+        Of any such dtype; none is zeros, and the folded layer has one.
     after : Affine, optional
         The map that follows the layer, on its Cout output channels.
     before : Affine, optional
@@ -172,7 +174,7 @@ def fold_conv(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for maps that are no `Affine`.
+        For a dtype that `batch_norm` does not take, and for maps that are no `Affine`.
     ValueError
         For wrong shapes, layouts and groups, where no map is given, where a folded value is too large
         for its dtype, and for a `before` with a shift that no constant bias can replace: with a
@@ -321,17 +323,13 @@ def _border(where: str, padding: object) -> str:
             raise ValueError(
                 f"{where}: padding is {padding!r}, but 'valid', 'same', 'pad_value' or numbers are needed"
             ) from None
-    widths: list[object] = [padding]
-    flat: list[int] = []
-    while widths:
-        width = widths.pop()
-        if isinstance(width, Sequence) and not isinstance(width, str):
-            widths.extend(width)
-        elif hasattr(width, "__index__"):
-            flat.append(int(width.__index__()))
-        else:
-            raise TypeError(f"{where}: padding holds {width!r}, but integers are needed")
-    return "zeros" if any(flat) else "none"
+    try:
+        widths = np.asarray(padding)
+    except ValueError:  # nested unevenly
+        widths = np.asarray(None)
+    if widths.size and widths.dtype.kind not in "biu":
+        raise TypeError(f"{where}: padding is {padding!r}, but integers are needed")
+    return "zeros" if widths.any() else "none"
 
 
 def _folded(weight: Array, bias: Array, report: dict[str, object], pad: Vector | None) -> Folded:

@@ -49,8 +49,7 @@ FoldMapGrads backward(const Check& check, const FoldArgs& args, const FoldGrads&
   with_type(args.weight.dtype, [&](auto tag) {
     using T = decltype(tag);
     for (std::size_t c = 0; c < outputs; ++c) {
-      const auto index = static_cast<std::int64_t>(c);
-      const Output o{index / axes.outputs, index % axes.outputs};
+      const Output o = axes.output(c);
       const double scale = layer.after.scale[c];
       double bias = layer.bias[c];
       for_each_weight(weights, o, [&](std::size_t in, std::int64_t i, std::size_t k) {

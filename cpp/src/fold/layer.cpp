@@ -129,7 +129,7 @@ LayerAxes layer_axes(const Check& check, const FoldArgs& args, LayerKind kind) {
 }
 
 Layer::Layer(const Check& check, const FoldArgs& args, LayerKind kind)
-    : axes(layer_axes(check, args, kind)) {
+    : axes(layer_axes(check, args, kind)), has_before(args.before != nullptr) {
   const std::int64_t outputs = axes.all_outputs(), inputs = axes.all_inputs();
   if (args.after == nullptr && args.before == nullptr) {
     check.refuse("neither after nor before is given, but it needs at least one of them");

@@ -4,12 +4,19 @@
 
 #include <cstdint>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "bnpp/fold.h"
 #include "norms/check.h"
 
 namespace bnpp {
+
+/// A channel of the output, in its group.
+struct Output {
+  std::int64_t group, index;
+};
 
 /// What the axes of a weight are; -1 for an axis that is not there.
 struct LayerAxes {
@@ -21,6 +28,10 @@ struct LayerAxes {
 
   std::int64_t all_outputs() const { return groups * outputs; }
   std::int64_t all_inputs() const { return groups * inputs; }
+  Output output(std::size_t channel) const {
+    const auto c = static_cast<std::int64_t>(channel);
+    return {c / outputs, c % outputs};
+  }
 };
 
 enum class LayerKind : std::uint8_t { linear, conv };
@@ -33,13 +44,9 @@ struct Layer {
   LayerAxes axes;
   std::vector<double> bias;
   Affine after, before;  // the identity where there was none
+  bool has_before;
 
   Layer(const Check& check, const FoldArgs& args, LayerKind kind);
-};
-
-/// A channel of the output, in its group.
-struct Output {
-  std::int64_t group, index;
 };
 
 /// Where each weight of a tensor lies.
@@ -82,7 +89,7 @@ class WeightView {
   std::vector<std::int64_t> positions_;  // bytes from the first kernel position
 };
 
-/// visit(input of all, position) for every weight of an output channel.
+/// visit(input of all groups, input of its group, position) for every weight of an output channel.
 template <class View, class Visit>
 void for_each_weight(const View& weights, Output o, Visit visit) {
   for (std::int64_t i = 0; i < weights.inputs(); ++i) {
