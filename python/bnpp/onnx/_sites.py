@@ -1,0 +1,77 @@
+"""How far a layer's output may move: by the rounding of its folded weights, and by running it.
+
+For one channel of the output, with n terms in its sum, weights w, and the bias b a sum of terms of size B:
+
+- the rounding of the folded weights and bias moves it by at most ``sum|dw| * max|x| + |db|`` (proved);
+- each of the two models adds n terms with a relative rounding error u each. Partial sums are of the size
+  ``|w|_2 * max|x|``, ``|y|`` and B, and the errors of their roundings add up like sqrt(n) where the signs
+  are random (Higham & Mary 2019): 2 * sqrt(n) * u times that size is assumed;
+- values between the layers are rounded to the model's dtype, 4 times at most.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from bnpp.onnx._constants import unit
+from bnpp.onnx._field import Float64
+from bnpp.onnx.layers import Layer
+
+#: Sums are made in float32 at least, also where values are kept in less.
+ACCUMULATOR = 2.0**-24
+
+
+@dataclass(frozen=True)
+class Site:
+    """The output of one layer.
+
+    Attributes
+    ----------
+    data : str
+        The name of the layer's input.
+    norm : numpy.ndarray
+        The 2-norm of the weights of each channel, in a shape that broadcasts to the output.
+    terms : int
+        How many terms a sum has.
+    weight_rounding, bias_rounding, size : numpy.ndarray
+        As in `Folded`: 0 for a layer that was not folded.
+    """
+
+    data: str
+    norm: Float64
+    terms: int
+    weight_rounding: Float64
+    bias_rounding: Float64
+    size: Float64
+
+    @classmethod
+    def of(cls, layer: Layer) -> Site:
+        """Describe a layer, folded or not."""
+        folded = layer.folded
+        weight = layer.channels(
+            layer.weight if folded is None else folded.weight.astype(np.float64)
+        )
+        norm = layer.unfold(np.sqrt((weight**2).sum(axis=1)))
+        if folded is None:
+            zero = 0 * norm
+            return cls(layer.data, norm, weight.shape[1], zero, zero, layer.bias_size())
+        errors = folded.weight_rounding, folded.bias_rounding
+        return cls(layer.data, norm, weight.shape[1], *errors, folded.size)
+
+    def amplitude(self, dtype: np.dtype[np.generic]) -> tuple[Float64, Float64, float]:
+        """Return what ``max|x|``, 1 and ``|y|`` are multiplied with to give the size of a change."""
+        u = unit(dtype)
+        summing = 2 * math.sqrt(self.terms) * min(u, ACCUMULATOR) + 4 * u
+        return (
+            self.weight_rounding + summing * self.norm,
+            self.bias_rounding + summing * self.size,
+            summing,
+        )
+
+
+#: The sites of a model, by the path of the graph and the name of the value.
+Sites: TypeAlias = dict[tuple[str, str], Site]
