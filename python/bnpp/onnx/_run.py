@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from onnx import ModelProto
 from bnpp.onnx import _files
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+Result = TypeVar("Result")
 
 
 class NotRunError(Exception):
@@ -51,22 +52,19 @@ def runner(model: ModelProto, runtime: str) -> Iterator[Runner]:
     Raises
     ------
     NotRunError
-        If the runtime cannot load it.
+        If the runtime cannot load it, and from each run that fails.
     """
-    try:
-        if runtime == "onnxruntime":
-            with _session(model) as run:
-                yield run
-        else:
-            yield _reference(model)
-    except (NotRunError, KeyboardInterrupt, MemoryError):
-        raise
-    except Exception as error:  # runtimes raise many types of their own
-        raise NotRunError(_first_line(error)) from error
+    with tempfile.TemporaryDirectory(prefix="bnpp-") as folder:
+        make = _session if runtime == "onnxruntime" else _reference
+        run = _wrapped(lambda: make(model, Path(folder)))
+
+        def wrapped(feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+            return _wrapped(lambda: run(feeds))
+
+        yield wrapped
 
 
-@contextmanager
-def _session(model: ModelProto) -> Iterator[Runner]:
+def _session(model: ModelProto, folder: Path) -> Runner:
     import onnxruntime  # noqa: PLC0415 - an optional dependency
 
     options = onnxruntime.SessionOptions()
@@ -74,56 +72,43 @@ def _session(model: ModelProto) -> Iterator[Runner]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     providers = ["CPUExecutionProvider"]
-    with tempfile.TemporaryDirectory(prefix="bnpp-") as folder:
-        source: str | bytes
-        if _files.is_large(model):
-            path = Path(folder) / "model.onnx"
-            _files.save(model, path)
-            source = str(path)
-        else:
-            source = model.SerializeToString()
-        session = onnxruntime.InferenceSession(source, options, providers=providers)
-        names = [output.name for output in session.get_outputs()]
+    source: str | bytes
+    if _files.is_large(model):
+        path = folder / "model.onnx"
+        _files.save(model, path)
+        source = str(path)
+    else:
+        source = model.SerializeToString()
+    session = onnxruntime.InferenceSession(source, options, providers=providers)
+    names = [output.name for output in session.get_outputs()]
 
-        def run(feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-            return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    def run(feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
-        yield run
+    return run
 
 
-def _reference(model: ModelProto) -> Runner:
+def _reference(model: ModelProto, _: Path) -> Runner:
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow to import
-    from onnx.reference.op_run import OpRun  # noqa: PLC0415
 
-    class BatchNormalization(OpRun):  # type: ignore[misc]  # OpRun has no types
-        """Inference in all opsets; the evaluator's own is wrong before opset 14."""
+    from bnpp.onnx._reference import BatchNormalization, ConvTranspose  # noqa: PLC0415 - the same
 
-        op_domain = ""
-
-        def _run(
-            self,
-            x: NDArray[Any],
-            scale: NDArray[Any],
-            shift: NDArray[Any],
-            mean: NDArray[Any],
-            var: NDArray[Any],
-            epsilon: float | None = None,
-            **_: object,
-        ) -> tuple[NDArray[Any]]:
-            wide = np.float64 if x.dtype == np.float64 else np.float32
-            shape = (1, -1) + (1,) * (x.ndim - 2)
-            s, b, m, v = (p.astype(wide).reshape(shape) for p in (scale, shift, mean, var))
-            # 0 is a value of epsilon, None is the operator's default.
-            eps = np.asarray(1e-5 if epsilon is None else epsilon, np.float32).astype(wide)
-            return (((x.astype(wide) - m) / np.sqrt(v + eps) * s + b).astype(x.dtype),)
-
-    evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization])
+    evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization, ConvTranspose])
 
     def run(feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         with np.errstate(all="ignore"):
             return dict(zip(evaluator.output_names, evaluator.run(None, dict(feeds)), strict=True))
 
     return run
+
+
+def _wrapped(call: Callable[[], Result]) -> Result:
+    try:
+        return call()
+    except MemoryError:
+        raise
+    except Exception as error:  # runtimes raise many types of their own
+        raise NotRunError(_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -92,17 +92,13 @@ def _first_run(
     model: ModelProto, run: _run.Runner, given: Mapping[str, Sequence[int]], seed: int
 ) -> tuple[dict[str, tuple[int, ...]], Arrays]:
     """Return the first shapes that the model runs with, and its outputs."""
-    problem = "there are no inputs to try"
+    problem = NotRunError("it has no inputs to try")
     for shapes in _inputs.candidates(model, given):
         try:
             return shapes, run(_inputs.make(model, shapes, seed))
-        except ValueError as error:
-            if str(error).startswith("fold:"):
-                raise
-            problem = str(error)
-        except Exception as error:  # noqa: BLE001 - runtimes raise many types of their own
-            problem = str(error)
-    raise NotRunError(problem.strip().splitlines()[0][:300])
+        except NotRunError as error:
+            problem = error
+    raise problem
 
 
 def _raise_if_different(result: Verification, own: float) -> None:

@@ -48,10 +48,12 @@ class Conv(Layer):
         bordered = before.shifts() and not Window(self.node, self.weight.shape[2:]).uniform()
         if bordered and self.graph.model.padded == "refuse":
             raise Stays(_PADDED.format(self))
+        # fold_conv adds no shift to a transposed convolution, which only an even one could take.
+        apart = bordered or self.transposed
         folded = bnpp.fold_conv(
             self.weight,
             bias,
-            before=bnpp.Affine(first.scale, 0 * first.shift) if bordered else first,
+            before=bnpp.Affine(first.scale, 0 * first.shift) if apart else first,
             after=after.along(1, self.outputs),
             layout=("IO" if self.transposed else "OI") + SPATIAL[self.spatial],
             groups=self.groups,
@@ -59,7 +61,7 @@ class Conv(Layer):
         )
         total = np.asarray(folded.bias).reshape(1, -1, *(1,) * self.spatial)
         reach, size = self._reach(before, bordered)
-        if bordered:
+        if apart:
             total = total + after.scale * reach
         size = size + np.abs(self.unfold(bias))
         return Exact(np.asarray(folded.weight), total, np.abs(after.scale) * size + after.size)
@@ -87,15 +89,15 @@ class Conv(Layer):
         return int(np.prod(self.weight.shape[2:]))
 
     def _reach(self, before: Field, bordered: bool) -> tuple[Float64, Float64]:
-        """What the shift ahead of the layer adds, at each position if these differ, and its size."""
+        """Return what the shift ahead adds, at each position if these differ, and its size."""
         shift, size = (
             np.broadcast_to(part, (1, self.inputs, *part.shape[2:])).ravel()
             for part in (before.shift, before.size)
         )
+        sums = self._sum(self.weight, shift), self._sum(np.abs(self.weight), size)
         if not bordered:
-            # fold_conv has added the shift; only its size is needed.
-            taps = self._sum(np.abs(self.weight), size).reshape(self.outputs, -1).sum(axis=1)
-            return 0 * self.unfold(taps), self.unfold(taps)
+            evenly = [self.unfold(part.reshape(self.outputs, -1).sum(axis=1)) for part in sums]
+            return evenly[0], evenly[1]
         shape = self.graph.shape(self.node.input[0])
         lengths = [n for n in (shape or ())[2:] if isinstance(n, int)]
         if len(lengths) != self.spatial:
@@ -104,7 +106,6 @@ class Conv(Layer):
                 "needs, is not known"
             )
         window = Window(self.node, self.weight.shape[2:])
-        sums = self._sum(self.weight, shift), self._sum(np.abs(self.weight), size)
         reach, reach_size = (border(part, window, lengths)[np.newaxis] for part in sums)
         return reach, reach_size
 
