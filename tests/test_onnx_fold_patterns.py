@@ -25,8 +25,16 @@ def channels(n, c, rank=4):
     return n.normal(c, *(1,) * (rank - 2))
 
 
+def fork(n, y):
+    return n.node("Add", n.conv(y, 4, 6), n.conv(y, 4, 6))
+
+
+def doubled(n, y):
+    return n.node("Concat", y, n.node("Mul", y, n.normal(4, 1, 1)), axis=1)
+
+
 FOLDS = {
-    "conv": (IMAGE, lambda n: after_conv(n)),
+    "conv": (IMAGE, after_conv),
     "conv without bias": (IMAGE, lambda n: after_conv(n, bias=False)),
     "conv 1-D": (("N", 4, 9), lambda n: n.bn(n.conv(n.x, 4, 6, 3), 6)),
     "conv 3-D": (("N", 4, 5, 4, 3), lambda n: n.bn(n.conv(n.x, 4, 6, 3, 2, 1), 6)),
@@ -120,7 +128,7 @@ FOLDS = {
         IMAGE, lambda n: n.conv(n.node("Add", n.node("Mul", n.bn(n.x, 4), channels(n, 4)),
                                        channels(n, 4)), 4, 6)),
     "two consumers before": (
-        IMAGE, lambda n: (lambda y: n.node("Add", n.conv(y, 4, 6), n.conv(y, 4, 6)))(n.bn(n.x, 4))),
+        IMAGE, lambda n: fork(n, n.bn(n.x, 4))),
     "Concat after": (
         IMAGE, lambda n: n.bn(n.node("Concat", n.conv(n.x, 4, 2), n.conv(n.x, 4, 5), axis=1), 7)),
     "Concat after, other axis": (
@@ -244,8 +252,7 @@ STAYS = {
                          ["Sigmoid"]),
     "between inputs and outputs": (IMAGE, lambda n: n.bn(n.x, 4), ["input", "output"]),
     "two ways to one layer": (
-        IMAGE, lambda n: n.conv((lambda y: n.node("Concat", y, n.node("Mul", y, n.normal(4, 1, 1)),
-                                                  axis=1))(n.bn(n.x, 4)), 8, 3), ["two ways"]),
+        IMAGE, lambda n: n.conv(doubled(n, n.bn(n.x, 4)), 8, 3), ["two ways"]),
     "half of a Concat": (
         IMAGE, lambda n: n.bn(n.node("Concat", n.conv(n.x, 4, 4, 1, 1), n.x, axis=1), 8),
         ["input of the graph"]),
@@ -287,7 +294,7 @@ PADDED = {
     "transposed, strides": (
         {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}, True),
     "transposed, groups": ({"dilations": [2, 1], "group": 2, "strides": [1, 2]}, True),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -112,7 +112,7 @@ def _fold(options: argparse.Namespace) -> None:
     console = Console(markup=False, highlight=False)
     console.print(report.table())
     for line in report.summary():
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -9,7 +9,8 @@ from onnx import NodeProto
 
 import bnpp
 from bnpp.onnx._field import Field, Float64, Stays
-from bnpp.onnx._graph import Graph, attribute, standard
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import attribute, standard
 
 #: The operator's default, as the float32 that an attribute holds.
 EPSILON = float(np.float32(1e-5))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import NodeProto
 
 from bnpp.onnx._field import Float64, Stays
-from bnpp.onnx._graph import attribute
+from bnpp.onnx._proto import attribute
 
 
 class Window:
@@ -63,15 +64,18 @@ class Window:
                 raise Stays("a ConvTranspose with output_shape or SAME padding is not corrected")
             count = stride * (length - 1) + self.extra[axis] + span - first - last
             at = np.arange(count)[:, np.newaxis] + first - taps
-            inside = (at % stride == 0) & (at >= 0) & (at < length * stride)
-            return inside.astype(np.float64)
+            return _mask((at % stride == 0) & (at >= 0) & (at < length * stride))
         if self.auto.startswith("SAME"):
             total = max((-(-length // stride) - 1) * stride + span - length, 0)
             first = total // 2 if self.auto == "SAME_UPPER" else total - total // 2
             last = total - first
         count = (length + first + last - span) // stride + 1
         at = np.arange(count)[:, np.newaxis] * stride + taps - first
-        return ((at >= 0) & (at < length)).astype(np.float64)
+        return _mask((at >= 0) & (at < length))
+
+
+def _mask(inside: NDArray[np.bool_]) -> Float64:
+    return np.asarray(inside, np.float64)
 
 
 def border(sums: Float64, window: Window, lengths: Sequence[int]) -> Float64:

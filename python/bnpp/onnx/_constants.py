@@ -15,7 +15,7 @@ REARRANGE = frozenset(
 )
 
 #: Floating types a layer may have, with the relative size of one rounding.
-UNITS = {
+UNITS: dict[int, float] = {
     TensorProto.FLOAT16: 2.0**-11,
     TensorProto.BFLOAT16: 2.0**-8,
     TensorProto.FLOAT: 2.0**-24,

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from bnpp.onnx import _skeleton
-from bnpp.onnx._graph import bodies
+from bnpp.onnx._proto import bodies
 
 #: Models of more bytes keep their tensors in a second file: protobuf cannot write 2 GiB.
 LARGE = 2**31 - 2**24

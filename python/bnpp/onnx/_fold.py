@@ -14,7 +14,8 @@ from bnpp.onnx import _constants
 from bnpp.onnx._batch_norm import BatchNorm, is_batch_norm, read
 from bnpp.onnx._field import Field, Stays
 from bnpp.onnx._files import check, load
-from bnpp.onnx._graph import Graph, Model, label
+from bnpp.onnx._graph import Graph, Model
+from bnpp.onnx._proto import label
 from bnpp.onnx._report import BatchNormEntry, LayerEntry, Report
 from bnpp.onnx._sites import Site, Sites
 from bnpp.onnx._verify import verify_fold
@@ -123,7 +124,9 @@ def _read(model: ModelProto | str | os.PathLike[str]) -> tuple[ModelProto, Model
     if isinstance(model, (str, os.PathLike)):
         model = load(Path(model))
     elif not isinstance(model, ModelProto):
-        raise TypeError(f"fold: model is {type(model).__name__}, but a ModelProto or path is needed")
+        raise TypeError(
+            f"fold: model is {type(model).__name__}, but a ModelProto or path is needed"
+        )
     copy = ModelProto()
     copy.CopyFrom(model)
     return model, copy

@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from bnpp.onnx import _constants, _shapes
+from bnpp.onnx._proto import STANDARD, bodies, label, names_used, opset, standard
 from bnpp.onnx._shapes import Shape
-
-#: The names of the standard's own domain.
-STANDARD = ("", "ai.onnx")
 
 
 class Graph:
@@ -270,7 +268,7 @@ class Model:
         if not any(graph.changed for graph in self.graphs):
             return
         defaults = set(self.graph.initializers) | {t.name for t in self.proto.graph.initializer}
-        while any([g.remove_unused(self._used(), self._unused) for g in self.graphs]):
+        while any(g.remove_unused(self._used(), self._unused) for g in self.graphs):
             pass
         stale = (defaults - set(self.graph.initializers)) | (self.replaced & defaults)
         self.graph.write()
@@ -286,65 +284,9 @@ class Model:
         return found | {n for g in self.graphs for m in g.nodes if is_constant(m) for n in m.output}
 
 
-def opset(proto: ModelProto) -> int:
-    """Return the version of the standard's operators that a model uses.
-
-    Raises
-    ------
-    ValueError
-        If it uses none, or one before 7.
-    """
-    versions = [entry.version for entry in proto.opset_import if entry.domain in STANDARD]
-    if not versions:
-        raise ValueError("fold: the model imports no opset of the standard's operators")
-    if versions[0] < 7:
-        raise ValueError(
-            f"fold: the model has opset {versions[0]}, but 7 or later is needed "
-            "(onnx.version_converter.convert_version gives it)"
-        )
-    return int(versions[0])
-
-
-def label(node: NodeProto) -> str:
-    """Return the name of a node, or of its output where it has none."""
-    return node.name or next((name for name in node.output if name), node.op_type)
-
-
-def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
-    """Return the value of an attribute."""
-    for entry in node.attribute:
-        if entry.name == name:
-            return helper.get_attribute_value(entry)
-    return default
-
-
-def standard(node: NodeProto | None) -> str:
-    """Return the operator's name if it is the standard's, else an empty string."""
-    return node.op_type if node is not None and node.domain in STANDARD else ""
-
-
 def is_constant(node: NodeProto) -> bool:
     """Tell whether a node only holds a constant, or rearranges some."""
     return standard(node) == "Constant" or standard(node) in _constants.REARRANGE
-
-
-def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
-    """Yield the graphs inside a node, with the names of their attributes."""
-    for entry in node.attribute:
-        if entry.type == AttributeProto.GRAPH:
-            yield entry.name, entry.g
-        for body in entry.graphs:
-            yield entry.name, body
-
-
-def names_used(graph: GraphProto) -> Iterator[str]:
-    """Yield the names that a graph's nodes and outputs refer to, also in the graphs inside."""
-    for node in graph.node:
-        yield from node.input
-        for _, body in bodies(node):
-            yield from names_used(body)
-    for info in graph.output:
-        yield info.name
 
 
 def _walk(graph: Graph) -> Iterator[Graph]:

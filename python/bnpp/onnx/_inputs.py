@@ -75,7 +75,9 @@ def make(model: ModelProto, shapes: Mapping[str, tuple[int, ...]], seed: int) ->
 
 def _declared(info: ValueInfoProto, given: Sequence[int] | None) -> _shapes.Shape:
     if not info.type.HasField("tensor_type"):
-        raise ValueError(f"fold: input {info.name!r} is no tensor, so that no values can be made up")
+        raise ValueError(
+            f"fold: input {info.name!r} is no tensor, so that no values can be made up"
+        )
     shape = _shapes.shape_of(info)
     if given is None:
         if shape is None:

@@ -2,17 +2,20 @@
 
 What a change of a layer's output does to the outputs depends on all that comes behind. Worst-case bounds
 grow beyond any use within a few layers, so it is measured: every linear layer's output is changed by as
-much as its `Site` allows, in a random direction at each element and in one for each channel.
+much as its `Site` says, in a random direction at each element and in one for each channel.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnpp.onnx._field import Stays
-from bnpp.onnx._graph import Graph, Model, standard
+from bnpp.onnx._graph import Graph, Model
+from bnpp.onnx._proto import standard
 from bnpp.onnx._sites import Site, Sites
 from bnpp.onnx.layers import LINEAR, Layers
 
@@ -67,14 +70,14 @@ def _disturb(graph: Graph, name: str, site: Site, rng: np.random.Generator) -> N
     """Put ``y + noise`` in the place of y."""
     kind = graph.element_type(name) or TensorProto.FLOAT
     wide = TensorProto.DOUBLE if kind == TensorProto.DOUBLE else TensorProto.FLOAT
-    factors = site.amplitude(np.dtype(helper.tensor_dtype_to_np_dtype(kind)))
+    factors = site.factors(np.dtype(helper.tensor_dtype_to_np_dtype(kind)))
     fresh = graph.model.fresh
     producer = graph.producers[name]
     inner = fresh(f"{name}_quiet")
     producer.output[list(producer.output).index(name)] = inner
     nodes: list[NodeProto] = []
 
-    def make(kind: str, *inputs: str, **attributes: object) -> str:
+    def make(kind: str, *inputs: str, **attributes: Any) -> str:
         output = fresh(f"{name}_noise")
         nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
         return output
@@ -84,13 +87,24 @@ def _disturb(graph: Graph, name: str, site: Site, rng: np.random.Generator) -> N
         return make("Constant", value=tensor)
 
     x, y = (make("Cast", value, to=wide) for value in (site.data, inner))
-    by_x, by_one, by_y = factors
-    largest = make("ReduceMax", make("Abs", x), keepdims=0)
-    size = make("Add", make("Mul", largest, constant(by_x)), constant(by_one))
-    size = make("Add", size, make("Mul", make("Abs", y), constant(np.asarray(by_y))))
-    channels = np.broadcast_shapes(by_x.shape, by_one.shape)
+    magnitude = make("Abs", x)
+    largest = make("ReduceMax", magnitude, keepdims=0)
+    # Divided by the largest value before it is squared, which could leave the range otherwise.
+    tiny = constant(np.asarray(np.finfo(np.float32).tiny))
+    relative = make("Div", magnitude, make("Max", largest, tiny))
+    mean_square = make("ReduceMean", make("Mul", relative, relative), keepdims=0)
+    typical = make("Mul", make("Sqrt", mean_square), largest)
+    size = make("Add", make("Mul", largest, constant(factors.largest)), constant(factors.one))
+    size = make("Add", size, make("Mul", typical, constant(factors.typical)))
+    size = make("Add", size, make("Mul", make("Abs", y), constant(np.asarray(factors.output))))
+    channels = np.broadcast_shapes(factors.largest.shape, factors.one.shape)
     each = make(
-        "RandomUniformLike", y, low=-UNIFORM, high=UNIFORM, dtype=wide, seed=float(rng.integers(1e6))
+        "RandomUniformLike",
+        y,
+        low=-UNIFORM,
+        high=UNIFORM,
+        dtype=wide,
+        seed=float(rng.integers(10**6)),
     )
     sign = constant(rng.choice([-1.0, 1.0], channels))
     noisy = make("Add", y, make("Mul", size, make("Add", each, sign)))

@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from bnpp.onnx import _skeleton
 from bnpp.onnx._batch_norm import BatchNorm, is_batch_norm
-from bnpp.onnx._graph import bodies
+from bnpp.onnx._proto import bodies
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -233,10 +233,9 @@ class Report:
         for entry in self.batch_norms:
             counts[entry.status] = counts.get(entry.status, 0) + 1
         said = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none there"
-        lines = [
-            f"batch norms: {said}; nodes {self.nodes_before} -> {self.nodes_after}; "
-            f"constants {self.weights_before} -> {self.weights_after} values"
-        ]
+        nodes = f"nodes {self.nodes_before} -> {self.nodes_after}"
+        weights = f"constants {self.weights_before} -> {self.weights_after} values"
+        lines = [f"batch norms: {said}; {nodes}; {weights}"]
         if self.verification is None:
             return [*lines, "not verified"]
         for output in self.verification.outputs:
@@ -276,7 +275,7 @@ class Report:
         console = Console(file=text, width=110, color_system=None, markup=False, highlight=False)
         console.print(self.table())
         for line in self.summary():
-            console.print(line)
+            console.print(line, soft_wrap=True)
         return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInfoProto
 
 from bnpp.onnx import _skeleton
 from bnpp.onnx._field import Dim
+from bnpp.onnx._proto import names_used, opset, strip_outputs
 
 Shape: TypeAlias = tuple[Dim, ...]
 
@@ -23,6 +24,8 @@ LARGE = 1024
 def infer(model: ModelProto) -> GraphProto:
     """Return a copy of the graph without large data and with the shapes that could be inferred."""
     skeleton = _skeleton.copy_model(model, _stub)
+    # It gives up on a batch norm with outputs that mean nothing.
+    strip_outputs(skeleton.graph, set(names_used(skeleton.graph)), opset(skeleton) >= 14)
     try:
         return onnx.shape_inference.infer_shapes(skeleton).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
@@ -50,9 +53,14 @@ def shape_of(info: ValueInfoProto) -> Shape | None:
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type") or not tensor.HasField("shape"):
         return None
-    return tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
-    )
+    return tuple(_length(dim) for dim in tensor.shape.dim)
+
+
+def _length(dim: TensorShapeProto.Dimension) -> Dim:
+    # Some exporters declare -1 where they mean an open length.
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return dim.dim_param or None
 
 
 def _stub(tensor: TensorProto) -> TensorProto | None:

@@ -3,17 +3,17 @@
 For one channel of the output, with n terms in its sum, weights w, and the bias b a sum of terms of size B:
 
 - the rounding of the folded weights and bias moves it by at most ``sum|dw| * max|x| + |db|`` (proved);
-- each of the two models adds n terms with a relative rounding error u each. Partial sums are of the size
-  ``|w|_2 * max|x|``, ``|y|`` and B, and the errors of their roundings add up like sqrt(n) where the signs
-  are random (Higham & Mary 2019): 2 * sqrt(n) * u times that size is assumed;
-- values between the layers are rounded to the model's dtype, 4 times at most.
+- each of the two models adds n terms with a relative rounding error of at most u each. Partial sums are
+  of the size ``|w|_2 * rms(x)``, ``|y|`` and B, and the errors of their roundings add up like sqrt(n),
+  because their signs are random (Higham & Mary 2019): sqrt(n) * u times that size is taken;
+- the values of both models are rounded to the model's dtype, 4 times at most around one layer.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,15 @@ from bnpp.onnx.layers import Layer
 
 #: Sums are made in float32 at least, also where values are kept in less.
 ACCUMULATOR = 2.0**-24
+
+
+class Factors(NamedTuple):
+    """The size of a change is ``largest * max|x| + typical * rms(x) + one + output * |y|``."""
+
+    largest: Float64
+    typical: Float64
+    one: Float64
+    output: float
 
 
 @dataclass(frozen=True)
@@ -62,12 +71,13 @@ class Site:
         errors = folded.weight_rounding, folded.bias_rounding
         return cls(layer.data, norm, weight.shape[1], *errors, folded.size)
 
-    def amplitude(self, dtype: np.dtype[np.generic]) -> tuple[Float64, Float64, float]:
-        """Return what ``max|x|``, 1 and ``|y|`` are multiplied with to give the size of a change."""
+    def factors(self, dtype: np.dtype[np.generic]) -> Factors:
+        """Return what gives the size of a change of the output, in a model of a dtype."""
         u = unit(dtype)
-        summing = 2 * math.sqrt(self.terms) * min(u, ACCUMULATOR) + 4 * u
-        return (
-            self.weight_rounding + summing * self.norm,
+        summing = math.sqrt(self.terms) * min(u, ACCUMULATOR) + 4 * u
+        return Factors(
+            self.weight_rounding,
+            summing * self.norm,
             self.bias_rounding + summing * self.size,
             summing,
         )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 #: Gives the stand-in for a tensor, or None to copy it.
@@ -21,10 +22,8 @@ def copy_model(model: ModelProto, replace: Replace) -> ModelProto:
     for field, value in model.ListFields():
         if field.name == "graph":
             _copy_graph(value, copy.graph, replace)
-        elif field.is_repeated:
-            getattr(copy, field.name).extend(value)
         else:
-            setattr(copy, field.name, value)
+            _set(copy, field.name, value)
     return copy
 
 
@@ -50,10 +49,8 @@ def _copy_graph(source: GraphProto, target: GraphProto, replace: Replace) -> Non
         elif field.name == "initializer":
             for tensor in value:
                 target.initializer.add().CopyFrom(replace(tensor) or tensor)
-        elif field.is_repeated:
-            getattr(target, field.name).extend(value)
         else:
-            setattr(target, field.name, value)
+            _set(target, field.name, value)
 
 
 def _copy_node(source: NodeProto, target: NodeProto, replace: Replace) -> None:
@@ -61,10 +58,8 @@ def _copy_node(source: NodeProto, target: NodeProto, replace: Replace) -> None:
         if field.name == "attribute":
             for attribute in value:
                 _copy_attribute(attribute, target.attribute.add(), replace)
-        elif field.is_repeated:
-            getattr(target, field.name).extend(value)
         else:
-            setattr(target, field.name, value)
+            _set(target, field.name, value)
 
 
 def _copy_attribute(source: AttributeProto, target: AttributeProto, replace: Replace) -> None:
@@ -79,3 +74,12 @@ def _copy_attribute(source: AttributeProto, target: AttributeProto, replace: Rep
             _copy_graph(body, target.graphs.add(), replace)
     else:
         target.CopyFrom(source)
+
+
+def _set(target: Message, name: str, value: Any) -> None:
+    if hasattr(value, "extend"):
+        getattr(target, name).extend(value)
+    elif hasattr(value, "CopyFrom"):
+        getattr(target, name).CopyFrom(value)
+    else:
+        setattr(target, name, value)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto
+from onnx import ModelProto
 
 from bnpp.onnx import _inputs, _run
-from bnpp.onnx._graph import attribute, bodies, names_used, opset, standard
 from bnpp.onnx._noise import disturbed
+from bnpp.onnx._proto import names_used, opset, strip_outputs
 from bnpp.onnx._report import OutputEntry, Verification
 from bnpp.onnx._run import Arrays, NotRunError
 from bnpp.onnx._sites import Sites
@@ -164,18 +164,5 @@ def _plain(model: ModelProto) -> ModelProto:
     """
     copy = ModelProto()
     copy.CopyFrom(model)
-    _strip(copy.graph, set(names_used(copy.graph)), opset(copy) >= 14)
+    strip_outputs(copy.graph, set(names_used(copy.graph)), opset(copy) >= 14)
     return copy
-
-
-def _strip(graph: GraphProto, used: set[str], modern: bool) -> None:
-    for node in graph.node:
-        for _, body in bodies(node):
-            _strip(body, used, modern)
-        if standard(node) != "BatchNormalization" or attribute(node, "training_mode", 0):
-            continue
-        # Before opset 14 a named output means training mode, also where nothing uses it.
-        while len(node.output) > 1 and (
-            not node.output[-1] or (modern and node.output[-1] not in used)
-        ):
-            del node.output[-1]

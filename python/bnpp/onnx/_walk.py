@@ -10,7 +10,8 @@ from onnx import NodeProto
 
 from bnpp.onnx import rules
 from bnpp.onnx._field import Field, Stays
-from bnpp.onnx._graph import Graph, label
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import label
 from bnpp.onnx.layers import Folded, Layer, Layers
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from bnpp.onnx._field import Stays
-from bnpp.onnx._graph import Graph, standard
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import standard
 from bnpp.onnx.layers._conv import Conv
 from bnpp.onnx.layers._layer import Folded, Layer
 from bnpp.onnx.layers._matrix import Gemm, MatMul
@@ -13,7 +14,12 @@ from bnpp.onnx.layers._merge import Merged
 
 __all__ = ["Folded", "Layer", "Layers"]
 
-LINEAR = {"Conv": Conv, "ConvTranspose": Conv, "Gemm": Gemm, "MatMul": MatMul}
+LINEAR: dict[str, type[Conv | Gemm | MatMul]] = {
+    "Conv": Conv,
+    "ConvTranspose": Conv,
+    "Gemm": Gemm,
+    "MatMul": MatMul,
+}
 
 
 class Layers:
@@ -72,6 +78,6 @@ class Layers:
     def _make(self, graph: Graph, node: NodeProto, rank: int) -> Layer:
         if id(node) not in self._made:
             kind = standard(node)
-            layer = LINEAR[kind](graph, node) if kind in LINEAR else Merged(graph, node, rank)
-            self._made[id(node)] = layer
+            made = LINEAR[kind](graph, node) if kind in LINEAR else Merged(graph, node, rank)
+            self._made[id(node)] = made
         return self._made[id(node)]

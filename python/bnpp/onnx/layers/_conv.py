@@ -8,7 +8,8 @@ from onnx import NodeProto, helper
 import bnpp
 from bnpp.onnx._border import Window, border
 from bnpp.onnx._field import Field, Float64, Stays
-from bnpp.onnx._graph import Graph, attribute
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import attribute
 from bnpp.onnx.layers._layer import Exact, Layer
 
 SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
@@ -59,12 +60,14 @@ class Conv(Layer):
             groups=self.groups,
             transposed=self.transposed,
         )
-        total = np.asarray(folded.bias).reshape(1, -1, *(1,) * self.spatial)
+        total = np.asarray(folded.bias, np.float64).reshape(1, -1, *(1,) * self.spatial)
         reach, size = self._reach(before, bordered)
         if apart:
             total = total + after.scale * reach
         size = size + np.abs(self.unfold(bias))
-        return Exact(np.asarray(folded.weight), total, np.abs(after.scale) * size + after.size)
+        return Exact(
+            np.asarray(folded.weight, np.float64), total, np.abs(after.scale) * size + after.size
+        )
 
     def write(self) -> None:
         folded = self.folded
@@ -115,17 +118,12 @@ class Conv(Layer):
         ones = (1,) * self.spatial
         if self.transposed:
             grouped = weight.reshape(self.groups, per, -1, *weight.shape[2:])
-            return (
-                (grouped * values.reshape(self.groups, per, 1, *ones))
-                .sum(axis=1)
-                .reshape(self.outputs, *weight.shape[2:])
-            )
-        grouped = weight.reshape(self.groups, -1, per, *weight.shape[2:])
-        return (
-            (grouped * values.reshape(self.groups, 1, per, *ones))
-            .sum(axis=2)
-            .reshape(self.outputs, *weight.shape[2:])
-        )
+            products = grouped * values.reshape(self.groups, per, 1, *ones)
+        else:
+            grouped = weight.reshape(self.groups, -1, per, *weight.shape[2:])
+            products = grouped * values.reshape(self.groups, 1, per, *ones)
+        sums: Float64 = products.sum(axis=1 if self.transposed else 2)
+        return sums.reshape(self.outputs, *weight.shape[2:])
 
 
 _PADDED = (

@@ -16,7 +16,8 @@ from onnx import NodeProto
 
 from bnpp.onnx import _constants
 from bnpp.onnx._field import Field, Float64, Stays
-from bnpp.onnx._graph import Graph, label
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import label
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from bnpp.onnx._field import Field, Float64, Stays
-from bnpp.onnx._graph import Graph, attribute, standard
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import attribute, standard
 from bnpp.onnx.layers._layer import Exact, Layer
 from bnpp.onnx.rules._constant import constant_side
 
@@ -173,9 +174,7 @@ class MatMul(Layer):
             node.output[0] = inner
             name = graph.add_constant(bias, graph.model.fresh(f"{self.name}_bias"))
             title = graph.model.fresh(f"{self.name}_add")
-            graph.insert_after(
-                node, [helper.make_node("Add", [inner, name], [output], name=title)]
-            )
+            graph.insert_after(node, [helper.make_node("Add", [inner, name], [output], name=title)])
 
     def _bias_node(self) -> tuple[NodeProto | None, int]:
         output = self.node.output[0]

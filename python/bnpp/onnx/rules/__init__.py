@@ -5,7 +5,8 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from bnpp.onnx._field import Field, Stays
-from bnpp.onnx._graph import Graph, label, standard
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import label, standard
 from bnpp.onnx.rules import _constant, _shapes, _values
 
 __all__ = ["absorbs", "down", "up"]

@@ -6,7 +6,8 @@ import numpy as np
 from onnx import NodeProto
 
 from bnpp.onnx._field import Field, Float64, Stays
-from bnpp.onnx._graph import Graph, label, standard
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import label, standard
 
 OPERATORS = ("Add", "Div", "Mul", "Sub")
 

@@ -6,7 +6,8 @@ import numpy as np
 from onnx import NodeProto
 
 from bnpp.onnx._field import Dim, Field, Float64, Groups, Stays, known, match
-from bnpp.onnx._graph import Graph, attribute, label, standard
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import attribute, label, standard
 
 RESHAPE = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 SAME = ("Dropout", "Identity")

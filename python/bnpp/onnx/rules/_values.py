@@ -5,7 +5,8 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from bnpp.onnx._field import Field, Stays
-from bnpp.onnx._graph import Graph, attribute, label, standard
+from bnpp.onnx._graph import Graph
+from bnpp.onnx._proto import attribute, label, standard
 
 #: f(s * x) = s * f(x) for every s >= 0.
 HOMOGENEOUS = ("LeakyRelu", "PRelu", "Relu")
