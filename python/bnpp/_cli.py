@@ -93,7 +93,9 @@ def _add_fold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _fold(options: argparse.Namespace) -> None:
     from bnpp.onnx import VerificationError, fold_file  # noqa: PLC0415 - needs the extra
+    from bnpp.onnx._report import need_rich  # noqa: PLC0415
 
+    need_rich()  # before the work rather than after it
     try:
         report = fold_file(
             options.model,

@@ -23,27 +23,26 @@ UNITS: dict[int, float] = {
 }
 
 
-def of_tensor(tensor: TensorProto) -> NDArray[Any]:
-    """Read a tensor that is in memory.
+def require_data(tensor: TensorProto) -> None:
+    """Refuse a tensor whose data are not in memory.
 
     Raises
     ------
     ValueError
-        If its data lie in a file that was not read.
+        If they lie in a file that was not read.
     """
     if tensor.data_location == TensorProto.EXTERNAL:
         raise ValueError(
             f"fold: the data of {tensor.name!r} lie in another file and were not read: "
             "load the model with onnx.load(path), or give the path itself"
         )
-    return numpy_helper.to_array(tensor)
 
 
 def of_node(node: NodeProto) -> NDArray[Any] | None:
     """Read a ``Constant`` node, None if it holds no dense tensor of numbers."""
     for attribute in node.attribute:
         if attribute.name == "value":
-            return of_tensor(attribute.t)
+            return numpy_helper.to_array(attribute.t)
         if attribute.name in ("value_float", "value_floats"):
             return np.asarray(onnx.helper.get_attribute_value(attribute), np.float32)
         if attribute.name in ("value_int", "value_ints"):

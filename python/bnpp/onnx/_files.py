@@ -18,7 +18,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
-from bnpp.onnx import _skeleton
+from bnpp.onnx import _constants, _skeleton
 from bnpp.onnx._proto import bodies
 
 #: Models of more bytes keep their tensors in a second file: protobuf cannot write 2 GiB.
@@ -62,8 +62,10 @@ def check(model: ModelProto, what: str) -> None:
     Raises
     ------
     ValueError
-        If it breaks one.
+        If it breaks one, or if data lie in a file that was not read.
     """
+    for tensor in _tensors(model.graph):
+        _constants.require_data(tensor)
     if is_large(model):
         # The rules are about structure: the data themselves are not needed.
         model = _skeleton.copy_model(model, _emptied)
@@ -169,7 +171,9 @@ def _bytes(tensor: TensorProto) -> int:
 
 
 def _emptied(tensor: TensorProto) -> TensorProto | None:
-    return None if _bytes(tensor) < SMALL_TENSOR else _skeleton.external(tensor, "data", 0, 0)
+    if _bytes(tensor) < SMALL_TENSOR:
+        return None
+    return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0])
 
 
 def _sentence(error: Exception) -> str:

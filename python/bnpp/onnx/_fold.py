@@ -17,7 +17,7 @@ from bnpp.onnx._files import check, load
 from bnpp.onnx._graph import Graph, Model
 from bnpp.onnx._proto import label
 from bnpp.onnx._report import BatchNormEntry, LayerEntry, Report
-from bnpp.onnx._sites import Site, Sites
+from bnpp.onnx._sites import Site, Sites, one_rounding
 from bnpp.onnx._verify import verify_fold
 from bnpp.onnx._walk import Walk
 from bnpp.onnx.layers import Layers
@@ -237,8 +237,7 @@ def _replace(
     add = helper.make_node("Add", [inner, names[1]], [node.output[0]], fresh(f"{label(node)}_add"))
     graph.replace(node, [mul, add])
     layers.forget(node)
-    errors = [np.abs(a.astype(np.float64) - f) for a, f in
-              ((scale, field.scale[0]), (shift, field.shift[0]))]  # fmt: skip
+    errors = [one_rounding(part[0], dtype) for part in (field.scale, field.shift)]
     sites[graph.path, node.output[0]] = Site(
         node.input[0], np.abs(field.scale[0]), 1, errors[0], errors[1], field.size[0]
     )

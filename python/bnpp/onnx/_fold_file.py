@@ -26,7 +26,8 @@ def fold_file(
     """Fold the batch norms of a model file and write the result to another file.
 
     The target is replaced in one step, after the verification: whatever happens before, a file that was
-    there stays as it was. A model over 2 GB gets a second file beside it, ``<target>.<contents>.data``.
+    there stays as it was. A model over 2 GB gets a second file beside it, ``<target>.<hash>.data``, whose
+    name depends on its contents; one of an earlier fold stays there, as copies of that model may need it.
 
     Parameters
     ----------

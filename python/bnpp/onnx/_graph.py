@@ -200,7 +200,7 @@ class Graph:
 
     def _constant(self, name: str) -> NDArray[Any] | None:
         if name in self.initializers:
-            return _constants.of_tensor(self.initializers[name])
+            return numpy_helper.to_array(self.initializers[name])
         node = self.producers.get(name)
         if node is None or node.domain not in STANDARD:
             return None

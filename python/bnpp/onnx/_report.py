@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
@@ -249,6 +250,7 @@ class Report:
 
     def table(self) -> Table:
         """Return the table of the batch norms, for a terminal."""
+        need_rich()
         from rich import box  # noqa: PLC0415 - needed by nothing else
         from rich.table import Table  # noqa: PLC0415
 
@@ -269,6 +271,7 @@ class Report:
         return table
 
     def __str__(self) -> str:
+        need_rich()
         from rich.console import Console  # noqa: PLC0415
 
         text = io.StringIO()
@@ -277,6 +280,12 @@ class Report:
         for line in self.summary():
             console.print(line, soft_wrap=True)
         return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
+
+
+def need_rich() -> None:
+    """Raise an ImportError that names the extra if the package that prints tables is missing."""
+    if not find_spec("rich"):
+        raise ImportError("the table needs the rich package: pip install 'bnpp[onnx]'")
 
 
 def _notes(entry: BatchNormEntry) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -68,8 +68,18 @@ class Site:
         if folded is None:
             zero = 0 * norm
             return cls(layer.data, norm, weight.shape[1], zero, zero, layer.bias_size())
-        errors = folded.weight_rounding, folded.bias_rounding
-        return cls(layer.data, norm, weight.shape[1], *errors, folded.size)
+        return cls(
+            layer.data,
+            norm,
+            weight.shape[1],
+            np.minimum(
+                folded.weight_rounding, layer.unfold(one_rounding(weight, layer.dtype).sum(axis=1))
+            ),
+            np.minimum(
+                folded.bias_rounding, one_rounding(folded.bias.astype(np.float64), layer.dtype)
+            ),
+            folded.size,
+        )
 
     def factors(self, dtype: np.dtype[np.generic]) -> Factors:
         """Return what gives the size of a change of the output, in a model of a dtype."""
@@ -81,6 +91,13 @@ class Site:
             self.bias_rounding + summing * self.size,
             summing,
         )
+
+
+def one_rounding(values: Float64, dtype: np.dtype[Any]) -> Float64:
+    """Return the most that one rounding to a dtype may have changed: more would be a mistake."""
+    smallest = 2.0**-24 if dtype == np.float16 else 2.0**-149
+    bound: Float64 = 1.01 * unit(dtype) * np.abs(values) + smallest
+    return bound
 
 
 #: The sites of a model, by the path of the graph and the name of the value.
