@@ -71,7 +71,7 @@ class Counted:
 
 def run(run_, path, stop=None):
     progress = Counted()
-    training.train(run_, path, {"what": "test"}, stop or Stop(), progress)
+    training.train(run_, path, {"what": "test"}, Stop() if stop is None else stop, progress)
     assert progress.steps == STEPS
     return contents(path)
 

@@ -159,12 +159,13 @@ def _parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise ExperimentError(f"{path} does not begin as an IDX file of bytes does")
     header = 4 + 4 * content[3]
-    shape = [int(n) for n in np.frombuffer(content[4 : header - header % 4], ">u4")]
-    needed = header + math.prod(shape)
-    if len(content) < header or len(content) != needed:
+    whole_header = len(content) >= header
+    shape = np.frombuffer(content[4:header], ">u4").tolist() if whole_header else []
+    needed = header + math.prod(shape) if whole_header else header
+    if len(content) != needed:
         raise ExperimentError(
             f"{path} has {len(content)} bytes (uncompressed), "
-            f"but {max(needed, header)} are needed for what it says it holds"
+            f"but {needed} are needed for what it says it holds"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 

@@ -204,9 +204,10 @@ def train(
         If the file is of another run, is damaged, or cannot be written.
     """
     resume(training, path, identity)
-    progress.update(training.step)
     if training.done():
+        progress.update(training.steps)
         return
+    progress.update(training.step)
     counted = training.step
     began = saved = time.monotonic()
     before = training.seconds
