@@ -266,13 +266,12 @@ def study_all(
     data: Dataset,
     seeds: Iterable[int],
     networks: Sequence[str] = NETWORKS,
-    steps: int | None = None,
 ) -> list[Study]:
     """Train the networks from every seed with all averages, or read them, and test them on shifts.
 
     Parameters
     ----------
-    session, data, seeds, networks, steps
+    session, data, seeds, networks
         As in `bnpp.experiments.table.train_all`.
 
     Returns
@@ -282,7 +281,7 @@ def study_all(
     """
     done = []
     for kind in networks:
-        schedule = AVERAGES[data.name, kind].shortened(steps)
+        schedule = session.schedule(AVERAGES[data.name, kind])
         for seed in seeds:
             network = build(kind, data, STUDIED, seed)
             training = Training(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=_positive, help="training steps, instead of the study's own"
     )
     parser.add_argument(
+        "--rate", type=_rate, help="learning rate (of the baseline), instead of the study's own"
+    )
+    parser.add_argument(
         "--network", choices=table.NETWORKS, help="only this one, for 'table' and 'averages'"
     )
     parser.add_argument(
@@ -94,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
     data = digits() if args.data is None else mnist(args.data)
     # One thread: more do not pay for networks of this size, and their number could change the last bits.
     with stop_on_signal() as stop, optional("threadpoolctl").threadpool_limits(1):
-        session = Session(folder, stop, args.restart)
+        session = Session(folder, stop, args.restart, args.steps, args.rate)
         _report(session, data, args, STUDIES[args.study](session, data, args))
 
 
@@ -110,6 +114,16 @@ def _positive(text: str) -> int:
     return _natural(text, least=1)
 
 
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is given, but a number above 0 is needed")
+    return rate
+
+
 class Findings(NamedTuple):
     """What a study found: tables as text, files, and the seconds that its trainings took."""
 
@@ -119,7 +133,7 @@ class Findings(NamedTuple):
 
 
 def _figure1(session: Session, data: Dataset, args: argparse.Namespace) -> Findings:
-    trained = figure1.train_both(session, data, args.seed, args.steps)
+    trained = figure1.train_both(session, data, args.seed)
     curves = {normalize: figure1.Curve.of(training) for normalize, training in trained.items()}
     inference = figure1.to_inference(trained[True])
     tables = [
@@ -132,7 +146,7 @@ def _figure1(session: Session, data: Dataset, args: argparse.Namespace) -> Findi
 
 
 def _table(session: Session, data: Dataset, args: argparse.Namespace) -> Findings:
-    runs = table.train_all(session, data, _seeds(args), _networks(args), args.steps)
+    runs = table.train_all(session, data, _seeds(args), _networks(args))
     stem = f"table-{data.name}"
     about = f"{data.name}, {args.seeds} seeds: median and range"
     files = [
@@ -144,7 +158,7 @@ def _table(session: Session, data: Dataset, args: argparse.Namespace) -> Finding
 
 
 def _averages(session: Session, data: Dataset, args: argparse.Namespace) -> Findings:
-    studies = averages.study_all(session, data, _seeds(args), _networks(args), args.steps)
+    studies = averages.study_all(session, data, _seeds(args), _networks(args))
     stem = f"averages-{data.name}"
     about = f"{data.name}, {args.seeds} seeds: median and range"
     files = [
@@ -160,7 +174,7 @@ def _averages(session: Session, data: Dataset, args: argparse.Namespace) -> Find
 
 
 def _rates(session: Session, data: Dataset, args: argparse.Namespace) -> Findings:
-    runs = rates.try_all(session, data, _networks(args), args.steps)
+    runs = rates.try_all(session, data, _networks(args))
     return Findings(
         [as_table(rates.HEADER, rates.rows(runs))], [], sum(run.seconds for run in runs)
     )
@@ -199,7 +213,7 @@ def _report(session: Session, data: Dataset, args: argparse.Namespace, found: Fi
 def _command(args: argparse.Namespace) -> str:
     """Return the command that does the same, without where it writes."""
     words = ["bnpp", "demo", args.study]
-    for name in ("data", "seed", "seeds", "steps", "network"):
+    for name in ("data", "seed", "seeds", "steps", "rate", "network"):
         value = getattr(args, name)
         if value is not None and not (name == "seeds" and args.study == "figure1"):
             words += [f"--{name}", str(value)]

@@ -137,9 +137,7 @@ class Inference:
     folded_seconds: float
 
 
-def train_both(
-    session: Session, data: Dataset, seed: int, steps: int | None = None
-) -> dict[bool, Training]:
+def train_both(session: Session, data: Dataset, seed: int) -> dict[bool, Training]:
     """Train the network without and with batch normalization.
 
     Parameters
@@ -150,15 +148,13 @@ def train_both(
         Digits or MNIST.
     seed : int
         Of the weights and the order of the images.
-    steps : int, optional
-        Instead of the usual number.
 
     Returns
     -------
     dict of Training
         By whether there is batch normalization.
     """
-    schedule, rows = FIGURE1[data.name].shortened(steps), data.rows()
+    schedule, rows = session.schedule(FIGURE1[data.name]), data.rows()
     trained = {}
     for normalize, name in VARIANTS.items():
         network = mlp(

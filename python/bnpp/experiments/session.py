@@ -21,6 +21,7 @@ import bnpp
 from bnpp.experiments.files import writable_folder, write_text
 from bnpp.experiments.interrupts import GOES_ON, Interrupted, Stop
 from bnpp.experiments.optional import optional
+from bnpp.experiments.settings import Schedule
 from bnpp.experiments.training import Progress, Training, train
 
 
@@ -36,11 +37,19 @@ class Session:
         Becomes true when the user wants to stop.
     restart : bool
         Whether to forget trainings of before.
+    steps, learning_rate : int, float, optional
+        What the user wants instead of a study's own.
     """
 
     folder: Path
     stop: Stop
     restart: bool = False
+    steps: int | None = None
+    learning_rate: float | None = None
+
+    def schedule(self, usual: Schedule) -> Schedule:
+        """Return a study's schedule as the user wants it."""
+        return usual.changed(self.steps, self.learning_rate)
 
     def bar(self, total: int, what: str) -> Any:
         """Return a context manager: a bar of progress on standard error, if that is a terminal."""

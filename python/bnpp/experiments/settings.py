@@ -22,17 +22,16 @@ class Schedule:
         """The steps after which something is recorded; the last one is among them."""
         return (*range(self.every, self.steps, self.every), self.steps)
 
-    def shortened(self, steps: int | None) -> Schedule:
-        """Return the same with another number of steps, if one is given.
+    def changed(self, steps: int | None, learning_rate: float | None) -> Schedule:
+        """Return the same with another number of steps and learning rate, where they are given.
 
         Examples
         --------
-        >>> Schedule(1000, 50, 0.1).shortened(30)
+        >>> Schedule(1000, 50, 0.1).changed(30, None)
         Schedule(steps=30, every=30, learning_rate=0.1)
         """
-        if steps is None:
-            return self
-        return Schedule(steps, min(self.every, steps), self.learning_rate)
+        steps = steps or self.steps
+        return Schedule(steps, min(self.every, steps), learning_rate or self.learning_rate)
 
 
 #: Section 4.1: the network with three hidden layers of 100 sigmoids.
@@ -46,7 +45,7 @@ TABLE = {
     ("digits", "mlp"): Schedule(1000, 20, 0.1),
     ("digits", "convnet"): Schedule(600, 20, 0.1),
     ("mnist", "mlp"): Schedule(10_000, 100, 0.1),
-    ("mnist", "convnet"): Schedule(2000, 50, 0.1),
+    ("mnist", "convnet"): Schedule(1500, 50, 0.1),
 }
 
 #: Hidden layers of the table's fully connected network, all of 100 units.

@@ -101,7 +101,6 @@ def train_all(
     data: Dataset,
     seeds: Iterable[int],
     networks: Sequence[str] = NETWORKS,
-    steps: int | None = None,
 ) -> list[Run]:
     """Train every variant of every network from every seed, or read those trained before.
 
@@ -115,8 +114,6 @@ def train_all(
         Of the weights and the order of the images; the same for all variants.
     networks : sequence of str
         Of ``"mlp"`` and ``"convnet"``.
-    steps : int, optional
-        Instead of the usual number.
 
     Returns
     -------
@@ -125,7 +122,7 @@ def train_all(
     """
     specs = []
     for kind in networks:
-        schedule = TABLE[data.name, kind].shortened(steps)
+        schedule = session.schedule(TABLE[data.name, kind])
         for seed in seeds:
             for variant in VARIANTS:
                 rate = schedule.learning_rate * variant.factor
