@@ -1,6 +1,6 @@
 """The command ``bnpp``: its subcommands, each with the function that runs it.
 
-Their packages are imported only when they run, because most need an extra.
+What needs an extra is imported only when it runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bnpp
+from bnpp.experiments import demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,10 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except KeyboardInterrupt:
-        print(
-            f"bnpp {options.command}: interrupted, no file was left half-written", file=sys.stderr
-        )
+    except KeyboardInterrupt as stop:
+        what = str(stop) or "interrupted, no file was left half-written"
+        print(f"bnpp {options.command}: {what}", file=sys.stderr)
         return 130
     except (ImportError, ValueError, RuntimeError) as error:
         print(f"bnpp {options.command}: {error}", file=sys.stderr)
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bnpp {bnpp.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_fold(commands)
+    demo.add_arguments(commands.add_parser("demo", help="the experiments of the paper"))
     return parser
 
 
