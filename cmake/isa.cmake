@@ -2,8 +2,10 @@
 # `level` is what __builtin_cpu_supports() is asked at run time; empty means every machine can.
 
 # At least -O2 even in Debug: unoptimised units would emit library templates, with this unit's
-# instructions, for the linker to pick. -O3 is for those flags to say: it doubles the time to compile.
-set(BNPP_KERNEL_OPTIONS -O2 -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto
+# instructions, for the linker to pick. -O3 unrolls the loops over a vector's parts, which -O2 leaves in
+# memory (up to 9 times slower), but takes minutes to compile under a sanitizer.
+set(BNPP_KERNEL_OPTIMIZATION -O3 CACHE STRING "The kernels' optimization level, at least -O2")
+set(BNPP_KERNEL_OPTIONS ${BNPP_KERNEL_OPTIMIZATION} -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto
     -Wall -Wextra -Wno-psabi)
 set_property(GLOBAL PROPERTY BNPP_ISA_ENTRIES "")
 

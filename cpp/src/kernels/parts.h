@@ -108,24 +108,43 @@ inline Part widen<float>(Narrow<float> n) {
 #endif
 
 #if defined(__F16C__)
-// As the scalar one of half.h.
+// As the scalar one of half.h: adding to the lost bits carries into the last one kept if any is
+// set.
 inline Part round_to_odd(Part p) {
   constexpr std::int64_t lost = 0x1fffffff;
   const PartBits bits = reinterpret_cast<PartBits>(p);
-  const PartBits inexact = (bits & lost) != 0;
-  return reinterpret_cast<Part>((bits & ~lost) | (inexact & (lost + 1)));
+  return reinterpret_cast<Part>((bits | ((bits & lost) + lost)) & ~lost);
+}
+// g++ 12 converts vectors of 16 and 32 bits element by element.
+inline FloatBits widen_bits(HalfBits n) {
+  __m128i bits = {};
+  __builtin_memcpy(&bits, &n, sizeof(n));
+#if defined(__AVX512F__)
+  return reinterpret_cast<FloatBits>(_mm256_cvtepu16_epi32(bits));
+#else
+  return reinterpret_cast<FloatBits>(_mm_cvtepu16_epi32(bits));
+#endif
+}
+inline HalfBits narrow_bits(FloatBits w) {
+#if defined(__AVX512F__)
+  const __m128i bits = _mm256_cvtepi32_epi16(reinterpret_cast<__m256i>(w));
+#else
+  const __m128i bits = _mm_packus_epi32(reinterpret_cast<__m128i>(w), __m128i{});
+#endif
+  HalfBits n;
+  __builtin_memcpy(&n, &bits, sizeof(n));
+  return n;
 }
 template <>
 inline Part widen<bfloat16>(HalfBits n) {
-  const FloatBits bits = __builtin_convertvector(n, FloatBits) << 16;
-  return widen<float>(reinterpret_cast<Narrow<float>>(bits));
+  return widen<float>(reinterpret_cast<Narrow<float>>(widen_bits(n) << 16));
 }
 template <>
 inline HalfBits narrow<bfloat16>(Part p) {
-  const FloatBits bits = reinterpret_cast<FloatBits>(narrow<float>(round_to_odd(p)));
-  const FloatBits rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16, quiet = bits >> 16 | 0x40;
-  const FloatBits is_nan = reinterpret_cast<FloatBits>((bits & 0x7fffffff) > 0x7f800000);
-  return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), HalfBits);
+  const Narrow<float> wide = narrow<float>(round_to_odd(p));
+  const FloatBits bits = reinterpret_cast<FloatBits>(wide);
+  const FloatBits rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
+  return narrow_bits(wide != wide ? bits >> 16 | 0x40 : rounded);
 }
 template <>
 inline Part widen<float16>(HalfBits n) {

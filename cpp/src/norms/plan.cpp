@@ -73,7 +73,8 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     blocks = ceil_div(outer, rows);
     runs_per_block_ = ceil_div(outer, blocks);
     blocks = ceil_div(outer, runs_per_block_);
-    if (channels * inner <= kMapTile) map_rows_ = kMapTile / (channels * inner);
+    // Wider rows are mapped in groups, whose parameters stay in the first-level cache.
+    if (channels * inner <= kColsColumns) map_rows_ = kMapTile / (channels * inner);
     group_channels_ = group_of_columns(ceil_div(channels, ceil_div(kColsTasks, blocks)));
   } else if (inner <= kRowsBlock) {
     group_channels_ = 1;
