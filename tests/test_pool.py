@@ -1,6 +1,7 @@
 """Recycled memory of large outputs: laid out as NumPy would, reused only when nothing looks at it."""
 
 import copy
+import functools
 import gc
 import os
 import pickle
@@ -264,9 +265,9 @@ def test_a_bad_cap_in_the_environment_is_one_sentence(text):
 BIG = (8, 16, 64, 64)
 
 LAYOUTS = {
-    **{name: (lambda order: lambda: ORDERS[order](np.ones(BIG, np.float32)))(name)
-       for name in ("c", "fortran", "channels_last", "gaps", "negative", "reversed_axes",
-                    "broadcast", "unaligned_channels_last", "packed_field", "read_only")},
+    **{order: functools.partial(lambda order: ORDERS[order](np.ones(BIG, np.float32)), order)
+       for order in ("c", "fortran", "channels_last", "gaps", "negative", "reversed_axes",
+                     "broadcast", "unaligned_channels_last", "packed_field", "read_only")},
     "every second row": lambda: np.ones((8, 16, 128, 64), np.float32)[:, :, ::2],
     "some channels": lambda: np.ones((8, 64, 64, 64), np.float32)[:, 5:37],
     "some channels, last": lambda: np.ones((8, 64, 64, 64), np.float32)[..., 5:37].transpose(
