@@ -92,6 +92,16 @@ bool overlaps_itself(const ConstTensor& t) {
   return false;
 }
 
+// Whether the elements follow upon each other with the axes in this order, innermost first.
+bool is_contiguous(const ConstTensor& t, const std::vector<int>& axes) {
+  std::int64_t stride = size_of(t.dtype);
+  for (const int axis : axes) {
+    if (t.shape[axis] > 1 && t.strides[axis] != stride) return false;
+    stride *= t.shape[axis];
+  }
+  return true;
+}
+
 bool share_memory(const Array& a, const Array& b) {
   if (a.tensor().size() == 0 || b.tensor().size() == 0) return false;
   const auto [a_low, a_high] = extent(a.tensor());
@@ -216,13 +226,20 @@ nb::object Array::like_in_pool(const Array& other) {
   } catch (const std::bad_alloc&) {
     return {};  // NumPy shall say so
   }
-  // Dense, with the axes in the order of other's strides, as numpy.empty_like has them.
+  // Dense, with the axes (innermost first) in the order that numpy.empty_like gives them: C or
+  // Fortran order where x is contiguous, whatever the strides of its axes of one element, else the
+  // order of x's strides, where of equal ones (broadcast, say) the last axis is the innermost.
   std::vector<int> axes(static_cast<std::size_t>(like.ndim));
-  std::iota(axes.begin(), axes.end(), 0);
-  std::stable_sort(axes.begin(), axes.end(), [&](int a, int b) {
-    return std::abs(like.strides[a]) < std::abs(like.strides[b]);
-  });
-  // Of axes with equal strides (of one element, or broadcast) the last one is the innermost.
+  std::iota(axes.rbegin(), axes.rend(), 0);
+  if (!is_contiguous(like, axes)) {
+    std::reverse(axes.begin(), axes.end());
+    if (!is_contiguous(like, axes)) {
+      std::reverse(axes.begin(), axes.end());
+      std::stable_sort(axes.begin(), axes.end(), [&](int a, int b) {
+        return std::abs(like.strides[a]) < std::abs(like.strides[b]);
+      });
+    }
+  }
   std::int64_t strides[kMaxDims], stride = size_of(like.dtype);
   for (const int axis : axes) {
     strides[axis] = stride;

@@ -38,7 +38,11 @@ def is_supported(dtype: np.dtype[Any]) -> bool:
 
     Examples
     --------
-    >>> is_supported(np.dtype("float16")), is_supported(np.dtype(">f4")), is_supported(np.dtype(int))
+    >>> (
+    ...     is_supported(np.dtype("float16")),
+    ...     is_supported(np.dtype(">f4")),
+    ...     is_supported(np.dtype(int)),
+    ... )
     (True, False, False)
     """
     return dtype.name in DTYPES and dtype.isnative
@@ -147,6 +151,12 @@ def _read(obj: object, name: str, where: str) -> NDArray[Any]:
     try:
         array = np.asarray(obj)
     except Exception as error:
+        dtype = str(getattr(obj, "dtype", ""))
+        if "bfloat16" in dtype:
+            raise TypeError(
+                f"{where}: {name} ({kind}) has dtype {dtype}, which NumPy does not have, but an array "
+                "of float16, float32, float64 or ml_dtypes.bfloat16 is needed"
+            ) from error
         # The reason's first line is enough: some libraries answer with a page.
         reason = (str(error).splitlines() or [kind])[0]
         wrong = ValueError if isinstance(error, ValueError) else TypeError

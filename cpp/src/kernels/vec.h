@@ -171,8 +171,8 @@ inline Vec first_of(Vec v, std::ptrdiff_t n, Vec rest) {
 inline Vec first_of(Vec v, Full, Vec) { return v; }
 inline Vec first_of(Vec v, Some some, Vec rest) { return first_of(v, some.n, rest); }
 
-// The same past the caches, at an address that is a multiple of kStreamAlign; fence() ends a
-// series.
+// The same past the caches, at an address that is a multiple of kStreamAlign, or of a vector of T
+// where that is less; fence() ends a series.
 constexpr std::ptrdiff_t kStreamAlign = 64;
 #if defined(__SSE2__) && !defined(BNPP_SCALAR)
 constexpr bool kCanStream = true;

@@ -115,12 +115,14 @@ inline const double* spread_channels(const double* values, const Piece& piece,
   return columns;
 }
 
-// How many elements lie before the first address that can be streamed to.
+// How many elements lie before the first address that can be streamed to: fewer than a vector, so
+// that of halves, where a vector is half a line, half lines count.
 template <class T>
 inline std::ptrdiff_t stream_head(const T* to) {
-  const auto past =
-      static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(to) % kStreamAlign);
-  return past == 0 ? 0 : (kStreamAlign - past) / static_cast<std::ptrdiff_t>(sizeof(T));
+  constexpr auto item = static_cast<std::ptrdiff_t>(sizeof(T));
+  constexpr std::ptrdiff_t align = kLanes * item < kStreamAlign ? kLanes * item : kStreamAlign;
+  const auto past = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(to) % align);
+  return past == 0 ? 0 : (align - past) / item;
 }
 
 // The output of a kernel: stored, or streamed where whole vectors are.
