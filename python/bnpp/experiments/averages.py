@@ -8,6 +8,7 @@ are shifted, and the statistics are estimated anew from shifted training images 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -167,41 +168,12 @@ SHIFTS: dict[str, Callable[[Array], Array]] = {
 ADAPTED_BATCHES = (1, 10, 100)
 
 
-class ShiftRow(NamedTuple):
-    """Test accuracy on shifted images, by what inference normalizes with.
+def tested_on(network: Network, data: Dataset, shift: str, flat: bool) -> dict[str, float]:
+    """Test a trained network on shifted images, by what inference normalizes with.
 
-    Attributes
-    ----------
-    shift : str
-    old : float
-        Population statistics of the images of the training.
-    new : float
-        Population statistics of shifted training images, without labels.
-    moving : tuple of float
-        The old statistics moved on by so many shifted mini-batches as `ADAPTED_BATCHES` says.
-    batch : float
-        The statistics of each mini-batch of test images itself.
-    """
-
-    shift: str
-    old: float
-    new: float
-    moving: tuple[float, ...]
-    batch: float
-
-    def by_statistics(self) -> dict[str, float]:
-        """Return the accuracies under the names that tables and figures give them."""
-        moved = zip(ADAPTED_BATCHES, self.moving, strict=True)
-        return {
-            "old statistics": self.old,
-            **{f"moved by {count} batches": value for count, value in moved},
-            "estimated anew": self.new,
-            "each batch's own": self.batch,
-        }
-
-
-def tested_on(network: Network, data: Dataset, shift: str, flat: bool) -> ShiftRow:
-    """Test a trained network on shifted images; the parameters stay as they are.
+    "Old statistics" are population statistics of the images of the training. "Moved" is the moving average that
+    goes on from them over so many mini-batches of shifted training images, without labels; "estimated anew"
+    are population statistics of these. Last, the mini-batches of test images normalize themselves.
 
     Parameters
     ----------
@@ -216,7 +188,8 @@ def tested_on(network: Network, data: Dataset, shift: str, flat: bool) -> ShiftR
 
     Returns
     -------
-    ShiftRow
+    dict of float
+        Test accuracies. The parameters stay as they are.
     """
 
     def given(x: Array) -> Array:
@@ -226,22 +199,23 @@ def tested_on(network: Network, data: Dataset, shift: str, flat: bool) -> ShiftR
     train = given(change(clean))
     test = Images(given(change(data.test.x)), data.test.labels)
     algorithm_2(network, given(clean), BATCH)
-    old = _tested(network, test)
-    moving = _moved(network, train, test)
+    found = {"old statistics": _tested(network, test), **_moved(network, train, test)}
     algorithm_2(network, train, BATCH)
-    return ShiftRow(shift, old, _tested(network, test), moving, _by_batch(network, test))
+    found["estimated anew"] = _tested(network, test)
+    found["each batch's own"] = _by_batch(network, test)
+    return found
 
 
-def _moved(network: Network, train: Array, test: Images) -> tuple[float, ...]:
+def _moved(network: Network, train: Array, test: Images) -> dict[str, float]:
     """Let the network's own moving average go on with shifted mini-batches."""
-    found = []
+    found = {}
     for seen, x in zip(range(1, ADAPTED_BATCHES[-1] + 1), cycle(batches(train, BATCH))):
         network.forward(x, training=True)
         for layer in network.normalizations():
             layer.track()
         if seen in ADAPTED_BATCHES:
-            found.append(_tested(network, test))
-    return tuple(found)
+            found[f"moved by {seen} batches"] = _tested(network, test)
+    return found
 
 
 def _by_batch(network: Network, test: Images) -> float:
@@ -257,7 +231,7 @@ class Study(NamedTuple):
     network: str
     seed: int
     records: Mapping[str, Sequence[float]]
-    shifts: list[ShiftRow]
+    shifts: Mapping[str, Mapping[str, float]]
     seconds: float
 
 
@@ -295,10 +269,11 @@ def study_all(
             with session.bar(schedule.steps, f"{kind}, seed {seed}") as bar:
                 name = f"averages-{data.name}-{kind}-seed{seed}"
                 session.train(training, name, {"variant": STUDIED.name}, bar)
-            shifts = []
+            shifts = {}
             for shift in SHIFTS:
                 session.check()
-                shifts.append(tested_on(network, data, shift, flat=kind != "convnet"))
+                test = partial(tested_on, network, data, shift, flat=kind != "convnet")
+                shifts[shift] = session.remember(f"{name}-{shift}", test)
             done.append(Study(kind, seed, training.records, shifts, training.seconds))
     return done
 
@@ -336,8 +311,8 @@ def shift_rows(studies: Sequence[Study]) -> list[dict[str, str]]:
     """Return one row for each network and shift, with median and range of the accuracies in percent."""
     rows = []
     for network, group in _by_network(studies).items():
-        for k, shift in enumerate(SHIFTS):
-            found = [study.shifts[k].by_statistics() for study in group]
+        for shift in SHIFTS:
+            found = [study.shifts[shift] for study in group]
             values = {name: spread([100 * row[name] for row in found], ".1f") for name in found[0]}
             rows.append({"network": network, "test images": shift, **values})
     return rows
@@ -364,9 +339,9 @@ def csv_rows(studies: Sequence[Study]) -> list[tuple[Any, ...]]:
                     rows.append(
                         (study.network, study.seed, name, "none", int(step), f"{value:.4f}")
                     )
-        for row in study.shifts:
-            for name, value in row.by_statistics().items():
+        for shift, found in study.shifts.items():
+            for name, value in found.items():
                 rows.append(
-                    (study.network, study.seed, name, row.shift, int(steps[-1]), f"{value:.4f}")
+                    (study.network, study.seed, name, shift, int(steps[-1]), f"{value:.4f}")
                 )
     return rows

@@ -157,13 +157,11 @@ _NOT_DRAWN = ("moved by 1 batches", "moved by 100 batches")
 
 
 def _shift_bars(ax: Any, studies: Sequence[Study]) -> None:
-    kinds = [name for name in studies[0].shifts[0].by_statistics() if name not in _NOT_DRAWN]
-    shifts = [row.shift for row in studies[0].shifts]
+    shifts = list(studies[0].shifts)
+    kinds = [name for name in studies[0].shifts[shifts[0]] if name not in _NOT_DRAWN]
     width = 0.8 / len(kinds)
     for k, name in enumerate(kinds):
-        values = np.array(
-            [[row.by_statistics()[name] for row in study.shifts] for study in studies]
-        )
+        values = np.array([[found[name] for found in study.shifts.values()] for study in studies])
         middle = np.median(values, axis=0)
         errors = [middle - values.min(axis=0), values.max(axis=0) - middle]
         place = np.arange(len(shifts)) + (k - (len(kinds) - 1) / 2) * width

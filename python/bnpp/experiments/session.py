@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import bnpp
-from bnpp.experiments.files import writable_folder, write_text
+from bnpp.experiments.files import load_arrays, save_arrays, writable_folder, write_text
 from bnpp.experiments.interrupts import GOES_ON, Interrupted, Stop
 from bnpp.experiments.optional import optional
 from bnpp.experiments.settings import Schedule
@@ -94,6 +94,26 @@ class Session:
         }
         train(training, path, whole, self.stop, progress)
         return training
+
+    def remember(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return what a function returned in an earlier call of the command, or call it now.
+
+        Parameters
+        ----------
+        name : str
+            The result's name, unique as those of the trainings are.
+        compute : callable
+            Depends on finished trainings only, and returns what JSON has types for.
+
+        Returns
+        -------
+        object
+            What `compute` returned.
+        """
+        path = writable_folder(self.folder / "runs") / f"{name}.npz"
+        if self.restart or not path.exists():
+            save_arrays(path, {}, {"found": compute()})
+        return load_arrays(path)[1].get("found")
 
     def check(self) -> None:
         """Raise if the user wants to stop, for what takes long between trainings.
