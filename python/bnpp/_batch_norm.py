@@ -139,7 +139,7 @@ def batch_norm(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for masked and object arrays.
+        For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
         For wrong shapes, an axis out of range, ``eps < 0``, one value a channel, an `out` that overlaps
         an input other than by being `x` or `residual`.
@@ -281,7 +281,7 @@ def batch_norm_inference(
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for masked and object arrays.
+        For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
         For wrong shapes, an axis out of range, ``eps < 0``, a negative variance, an `out` that overlaps
         an input other than by being `x` or `residual`.

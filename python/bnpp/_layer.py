@@ -398,7 +398,7 @@ class BatchNorm:
         Raises
         ------
         TypeError
-            For a dtype other than float32 and float64, and for a `state` that is no mapping.
+            For a dtype that bnpp does not take, and for a `state` that is no mapping.
         ValueError
             For missing and unexpected names, wrong shapes, a negative variance or count. The layer is
             unchanged after any error.

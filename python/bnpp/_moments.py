@@ -271,7 +271,7 @@ def moments(x: Input, *, axis: int = 1) -> Moments:
     Raises
     ------
     TypeError
-        For a dtype other than float32 and float64, and for masked and object arrays.
+        For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
         For a wrong number of dimensions and an axis out of range.
 
