@@ -291,20 +291,28 @@ def spaced(first: int, last: int) -> list[int]:
     return sorted({int(step) for step in steps if step < last} | {last})
 
 
-ACCURACY_HEADER = ("network", "statistics", "after step", "test accuracy, %")
+#: Recorded steps that a printed table has room for.
+COLUMNS = 5
 
 
-def accuracy_rows(studies: Sequence[Study]) -> Sequence[tuple[str, ...]]:
-    """Return one row for each network, kind of statistics and step, with median and range."""
-    rows = []
+def accuracy_tables(studies: Sequence[Study]) -> list[list[dict[str, str]]]:
+    """Return a table for each network: a row for each kind of statistics, median and range in percent."""
+    tables = []
     for network, group in _by_network(studies).items():
-        for name in group[0].records:
-            if name in ("step", "loss"):
-                continue
+        steps = group[0].records["step"]
+        shown = np.unique(np.linspace(0, len(steps) - 1, COLUMNS).round().astype(int))
+        rows = []
+        for name in statistics(group[0]):
             values = 100 * np.array([study.records[name] for study in group])
-            for k, step in enumerate(group[0].records["step"]):
-                rows.append((network, name, str(int(step)), spread(values[:, k].tolist(), ".2f")))
-    return rows
+            cells = {f"step {steps[k]}": spread(values[:, k].tolist(), ".1f") for k in shown}
+            rows.append({network: name, **cells})
+        tables.append(rows)
+    return tables
+
+
+def statistics(study: Study) -> list[str]:
+    """Return the names of the kinds of statistics that were recorded."""
+    return [name for name in study.records if name not in ("step", "loss")]
 
 
 def shift_rows(studies: Sequence[Study]) -> list[dict[str, str]]:
