@@ -107,7 +107,9 @@ def test_the_page_tells_what_the_averages_found():
     page = (DOCS.parent / "paper_experiments.md").read_text()
     assert {row["seed"] for row in rows} == set("01234")
     for network in table.NETWORKS:
-        shifted = [row for row in rows if row["network"] == network and row["test_images"] != "none"]
+        shifted = [
+            row for row in rows if row["network"] == network and row["test_images"] != "none"
+        ]
         for shift in dict.fromkeys(row["test_images"] for row in shifted):
             found = [
                 table.spread(

@@ -284,7 +284,7 @@ def spaced(first: int, last: int) -> list[int]:
     Examples
     --------
     >>> spaced(20, 200)
-    [20, 30, 45, 67, 101, 152, 200]
+    [20, 30, 45, 67, 101, 151, 200]
     """
     count = max(2, 1 + round(np.log(last / first) / np.log(1.5))) if last > first else 1
     steps = [first * 1.5**i for i in range(count)]
@@ -345,11 +345,11 @@ def csv_rows(studies: Sequence[Study]) -> list[tuple[Any, ...]]:
             if name not in ("step", "loss"):
                 for step, value in zip(steps, values, strict=True):
                     rows.append(
-                        (study.network, study.seed, name, "none", int(step), f"{value:.4f}")
+                        (study.network, study.seed, name, "none", int(step), f"{value:.6f}")
                     )
         for shift, found in study.shifts.items():
             for name, value in found.items():
                 rows.append(
-                    (study.network, study.seed, name, shift, int(steps[-1]), f"{value:.4f}")
+                    (study.network, study.seed, name, shift, int(steps[-1]), f"{value:.6f}")
                 )
     return rows
