@@ -284,27 +284,35 @@ def spaced(first: int, last: int) -> list[int]:
     Examples
     --------
     >>> spaced(20, 200)
-    [20, 30, 45, 67, 101, 152, 200]
+    [20, 30, 45, 67, 101, 151, 200]
     """
     count = max(2, 1 + round(np.log(last / first) / np.log(1.5))) if last > first else 1
     steps = [first * 1.5**i for i in range(count)]
     return sorted({int(step) for step in steps if step < last} | {last})
 
 
-ACCURACY_HEADER = ("network", "statistics", "after step", "test accuracy, %")
+#: Recorded steps that a printed table has room for.
+COLUMNS = 5
 
 
-def accuracy_rows(studies: Sequence[Study]) -> Sequence[tuple[str, ...]]:
-    """Return one row for each network, kind of statistics and step, with median and range."""
-    rows = []
+def accuracy_tables(studies: Sequence[Study]) -> list[list[dict[str, str]]]:
+    """Return a table for each network: a row for each kind of statistics, median and range in percent."""
+    tables = []
     for network, group in _by_network(studies).items():
-        for name in group[0].records:
-            if name in ("step", "loss"):
-                continue
+        steps = group[0].records["step"]
+        shown = np.unique(np.linspace(0, len(steps) - 1, COLUMNS).round().astype(int))
+        rows = []
+        for name in statistics(group[0]):
             values = 100 * np.array([study.records[name] for study in group])
-            for k, step in enumerate(group[0].records["step"]):
-                rows.append((network, name, str(int(step)), spread(values[:, k].tolist(), ".2f")))
-    return rows
+            cells = {f"step {steps[k]}": spread(values[:, k].tolist(), ".1f") for k in shown}
+            rows.append({network: name, **cells})
+        tables.append(rows)
+    return tables
+
+
+def statistics(study: Study) -> list[str]:
+    """Return the names of the kinds of statistics that were recorded."""
+    return [name for name in study.records if name not in ("step", "loss")]
 
 
 def shift_rows(studies: Sequence[Study]) -> list[dict[str, str]]:
@@ -337,11 +345,11 @@ def csv_rows(studies: Sequence[Study]) -> list[tuple[Any, ...]]:
             if name not in ("step", "loss"):
                 for step, value in zip(steps, values, strict=True):
                     rows.append(
-                        (study.network, study.seed, name, "none", int(step), f"{value:.4f}")
+                        (study.network, study.seed, name, "none", int(step), f"{value:.6f}")
                     )
         for shift, found in study.shifts.items():
             for name, value in found.items():
                 rows.append(
-                    (study.network, study.seed, name, shift, int(steps[-1]), f"{value:.4f}")
+                    (study.network, study.seed, name, shift, int(steps[-1]), f"{value:.6f}")
                 )
     return rows

@@ -165,10 +165,9 @@ def _averages(session: Session, data: Dataset, args: argparse.Namespace) -> Find
         session.save_csv(f"{stem}.csv", averages.CSV_HEADER, averages.csv_rows(studies)),
         figures.averages_figure(studies, session.folder / f"{stem}.png", about),
     ]
-    shifts = averages.shift_rows(studies)
     tables = [
-        as_table(averages.ACCURACY_HEADER, averages.accuracy_rows(studies)),
-        as_table(list(shifts[0]), [list(row.values()) for row in shifts]),
+        as_table(list(rows[0]), [list(row.values()) for row in rows])
+        for rows in (*averages.accuracy_tables(studies), averages.shift_rows(studies))
     ]
     return Findings(tables, files, sum(study.seconds for study in studies))
 
@@ -201,13 +200,14 @@ def _report(session: Session, data: Dataset, args: argparse.Namespace, found: Fi
     """Print the tables, and write them to a page that says how they came about."""
     page = session.folder / f"{args.study}-{data.name}.md"
     tables = "\n\n".join(found.tables)
-    how = (
-        f"`{_command(args)}`: seed {args.seed}, {found.seconds:.0f} s of training on one thread; "
-        f"{machine()}."
-    )
+    how = f"`{_command(args)}`: {found.seconds:.0f} s of training on one thread; {machine()}."
     files = [*found.files, page]
     write_text(page, f"# {args.study} on {data.name}\n\n{how}\n\n{tables}\n")
     print(f"{tables}\n\nwritten: {', '.join(map(str, files))}")
+
+
+#: Options that mean nothing to a study.
+_IGNORED = {"figure1": ("seeds", "network"), "rates": ("seed", "seeds", "rate")}
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -215,6 +215,6 @@ def _command(args: argparse.Namespace) -> str:
     words = ["bnpp", "demo", args.study]
     for name in ("data", "seed", "seeds", "steps", "rate", "network"):
         value = getattr(args, name)
-        if value is not None and not (name == "seeds" and args.study == "figure1"):
+        if value is not None and name not in _IGNORED.get(args.study, ()):
             words += [f"--{name}", str(value)]
     return shlex.join(words)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnpp.experiments.averages import Study
+from bnpp.experiments.averages import Study, statistics
 from bnpp.experiments.figure1 import VARIANTS, Curve
 from bnpp.experiments.files import write_whole
 from bnpp.experiments.optional import optional
@@ -125,15 +125,16 @@ def averages_figure(studies: Sequence[Study], path: Path, about: str) -> Path:
     figure, grid = _subplots(len(networks), 2, (6.2, 4.0))
     for row, network in zip(grid, networks, strict=True):
         group = [study for study in studies if study.network == network]
-        names = [name for name in group[0].records if name not in ("step", "loss")]
+        names = statistics(group[0])
         for i, name in enumerate(names):
             curves = [(np.array(s.records["step"]), np.array(s.records[name])) for s in group]
             _band(row[0], curves, f"C{i}", name, "--" if name == "whole set" else "-")
         row[0].set(title=f"{network}: statistics", xlabel="training steps", ylabel="test accuracy")
         row[0].set_xscale("log")
-        row[0].legend(fontsize="small", loc="lower right")
+        if network == networks[0]:
+            row[0].legend(fontsize="small", loc="lower right")
         _shift_bars(row[1], group)
-        row[1].set(title=f"{network}: shifted test images", ylim=(0, 1))
+        row[1].set(title=f"{network}: shifted test images", ylim=(0, 1.25))
     figure.suptitle(about, fontsize="small")
     return _save(figure, path)
 
@@ -167,4 +168,4 @@ def _shift_bars(ax: Any, studies: Sequence[Study]) -> None:
         place = np.arange(len(shifts)) + (k - (len(kinds) - 1) / 2) * width
         ax.bar(place, middle, width, yerr=errors, label=name, error_kw={"linewidth": 0.8})
     ax.set_xticks(range(len(shifts)), shifts)
-    ax.legend(fontsize="small", loc="upper right")
+    ax.legend(fontsize="small", loc="upper center", ncols=2)
