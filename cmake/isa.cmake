@@ -7,6 +7,10 @@
 set(BNPP_KERNEL_OPTIMIZATION -O3 CACHE STRING "The kernels' optimization level, at least -O2")
 set(BNPP_KERNEL_OPTIONS ${BNPP_KERNEL_OPTIMIZATION} -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto
     -Wall -Wextra -Wno-psabi)
+# Where each variable of these units lies takes longer to write down than all the rest.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND BNPP_KERNEL_OPTIONS -fno-var-tracking)
+endif()
 set_property(GLOBAL PROPERTY BNPP_ISA_ENTRIES "")
 
 function(bnpp_isa name level)
