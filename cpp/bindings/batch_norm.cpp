@@ -31,8 +31,9 @@ struct Saved {
     for (const std::size_t size : vectors) values += size;
     return static_cast<std::int64_t>(values * sizeof(double));
   }
-  nb::object vector(const std::vector<double>& values) const {
-    return constant_vector(values, statistics_dtype(core.x.dtype));
+  std::int64_t mask_bytes() const { return static_cast<std::int64_t>(core.mask.size()); }
+  nb::object vector(const ChannelVector& values) const {
+    return constant_vector(values.data(), channels(), statistics_dtype(core.x.dtype));
   }
   nb::tuple shape() const {
     nb::list sizes;
@@ -247,10 +248,10 @@ void bind_batch_norm(nb::module_& m) {
           [](const Saved& s) { return s.reason.empty() ? std::nullopt : std::optional(s.reason); },
           "Why it cannot serve a backward, or None.")
       .def_prop_ro(
-          "mask_nbytes", [](const Saved& s) { return s.core.mask_bytes; },
+          "mask_nbytes", [](const Saved& s) { return s.mask_bytes(); },
           "Bytes of the ReLU mask, one bit an element.")
       .def_prop_ro(
-          "nbytes", [](const Saved& s) { return s.statistics_bytes() + s.core.mask_bytes; },
+          "nbytes", [](const Saved& s) { return s.statistics_bytes() + s.mask_bytes(); },
           "Bytes it holds itself; x is only referred to.")
       .def(
           "_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
@@ -258,7 +259,7 @@ void bind_batch_norm(nb::module_& m) {
       .def("__repr__", [](const Saved& s) {
         return "Saved(shape=" + std::string(nb::repr(s.shape()).c_str()) +
                ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
-               (s.core.frozen ? ", frozen" : "") + (s.core.mask ? ", relu" : "") +
+               (s.core.frozen ? ", frozen" : "") + (s.core.mask.empty() ? "" : ", relu") +
                (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") +
                ")";
       });

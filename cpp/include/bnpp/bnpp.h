@@ -6,5 +6,6 @@
 #include "bnpp/error.h"
 #include "bnpp/fold.h"
 #include "bnpp/moments.h"
+#include "bnpp/recycled.h"
 #include "bnpp/runtime.h"
 #include "bnpp/tensor.h"

@@ -10,20 +10,20 @@
 
 namespace bnpp {
 
-/// sum g and sum g * (x - mean) of a channel.
-struct GradSums {
-  double g, gx;
-};
-
-/// dx = a * g + b * (x - mean) + c.
-struct InputCoefficients {
-  double a = 0, b = 0, c = 0;
+/// What lies between the two passes, one value a channel; x - mean = (x - center) - low.
+///   in: sum_g = sum g, sum_gx = sum g * (x - center), low
+///   out: dbeta = sum_g, dgamma in sum_gx, and dx = a * g + b * (x - center) + c
+struct GradientTerms {
+  double *sum_g, *sum_gx, *low, *a, *b, *c;  // low and c share their place
 };
 
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads);
 
-/// Fills grads.dx and grads.dresidual; `finish` is called once for every channel, from any thread.
+/// Fills grads.dx, dresidual, dgamma and dbeta; finish(begin, end, terms) is called once for every
+/// channel, from any thread.
+using FinishGradients =
+    std::function<void(std::int64_t begin, std::int64_t end, const GradientTerms& terms)>;
 void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
-                   const std::function<InputCoefficients(std::size_t channel, GradSums)>& finish);
+                   const FinishGradients& finish);
 
 }  // namespace bnpp
