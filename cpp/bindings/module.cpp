@@ -11,6 +11,7 @@ namespace nb = nanobind;
 
 namespace bnpp::python {
 void bind_batch_norm(nb::module_& m);
+void bind_derivatives(nb::module_& m);
 void bind_fold(nb::module_& m);
 void bind_moments(nb::module_& m);
 void bind_runtime(nb::module_& m);
@@ -27,6 +28,7 @@ NB_MODULE(_core, m) {
     }
   });
   bnpp::python::bind_batch_norm(m);
+  bnpp::python::bind_derivatives(m);
   bnpp::python::bind_fold(m);
   bnpp::python::bind_moments(m);
   bnpp::python::bind_pool(m);

@@ -19,6 +19,13 @@ from bnpp._batch_norm import (
     batch_norm_inference_backward,
 )
 from bnpp._core import Saved
+from bnpp._derivatives import (
+    DoubleGradients,
+    FrozenDoubleGradients,
+    Tangents,
+    batch_norm_double_backward,
+    batch_norm_jvp,
+)
 from bnpp._fold import (
     Folded,
     FoldGradients,
@@ -46,9 +53,11 @@ __all__ = [
     "Affine",
     "AffineGradients",
     "BatchNorm",
+    "DoubleGradients",
     "FoldGradients",
     "FoldReport",
     "Folded",
+    "FrozenDoubleGradients",
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
@@ -56,13 +65,16 @@ __all__ = [
     "ParameterGradients",
     "ResidualGradients",
     "Saved",
+    "Tangents",
     "__version__",
     "affine",
     "affine_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_double_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "batch_norm_jvp",
     "clear_memory",
     "fold_conv",
     "fold_conv_backward",

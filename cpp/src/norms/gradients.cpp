@@ -1,6 +1,5 @@
 #include "norms/gradients.h"
 
-#include "norms/moments.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
 #include "norms/saved.h"
@@ -17,59 +16,10 @@ struct Tensors {
 
   Tensors(const BatchNormSaved& saved, const BatchNormGrads& grads, const Plan& plan, int threads)
       : dy(grads.dy, plan, threads),
-        x(saved.x, plan, threads),
+        x(kept(saved), plan, threads),
         dx(grads.dx, plan, threads),
         dresidual(grads.dresidual, plan, threads),
-        mask(saved.mask.empty() ? nullptr : saved.mask.data()) {}
-};
-
-/// The gradient sums of every (block, channel), about the channels' centres.
-class BlockGradSums {
- public:
-  explicit BlockGradSums(const Plan& plan)
-      : plan_(plan), g_(static_cast<std::size_t>(plan.blocks * plan.channels)), gx_(g_.size()) {}
-
-  void reduce(const Verbs& verbs, const Tensors& t, const ChannelVector& center, const Tile& tile,
-              std::int64_t block, int worker) {
-    const Operand::View dy = t.dy.read(tile, worker), x = t.x.read(tile, worker);
-    const std::size_t first = index(block, tile.c0);
-    GradSumsTile args;
-    args.dy = dy.data;
-    args.dy_stride = dy.stride;
-    args.x = x.data;
-    args.x_stride = x.stride;
-    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
-    args.mask_stride = plan_.mask_stride();
-    args.rows = plan_.rows(tile);
-    args.cols = plan_.cols(tile);
-    args.repeat = plan_.inner;
-    args.center = &center[static_cast<std::size_t>(tile.c0)];
-    args.sum_g = &g_[first];
-    args.sum_gx = &gx_[first];
-    verbs.grad_sums(args);
-  }
-
-  /// Adds up the blocks of channels [begin, end) in a fixed tree.
-  void add_up(std::int64_t begin, std::int64_t end) {
-    for_each_pair_of_blocks(plan_.blocks, [&](std::int64_t a, std::int64_t b) {
-      const std::size_t to = index(a, begin), from = index(b, begin);
-      for (std::size_t c = 0; c < static_cast<std::size_t>(end - begin); ++c) {
-        g_[to + c] += g_[from + c];
-        gx_[to + c] += gx_[from + c];
-      }
-    });
-  }
-  /// The channels' sums, once added up.
-  double* g() { return g_.data(); }
-  double* gx() { return gx_.data(); }
-
- private:
-  std::size_t index(std::int64_t block, std::int64_t channel) const {
-    return static_cast<std::size_t>(block * plan_.channels + channel);
-  }
-
-  const Plan& plan_;
-  ChannelVector g_, gx_;
+        mask(mask_of(saved)) {}
 };
 
 /// The coefficients of dx, about the channels' centres.
@@ -82,8 +32,9 @@ class InputGradient {
         b_(a_.size()),
         c_(a_.size()) {}
 
-  GradientTerms terms(BlockGradSums& sums) {
-    return {sums.g(), sums.gx(), c_.data(), a_.data(), b_.data(), c_.data()};
+  GradientTerms terms(BlockGradSums& sums, const Sources& sources) {
+    return {sums.at(0, 0, 0), sums.at(1, 0, 0), sources.low.data(), sources.slope_of_all(),
+            a_.data(),        b_.data(),        c_.data()};
   }
 
   void apply(const Verbs& verbs, const Tensors& t, const ChannelVector& center, const Tile& tile,
@@ -124,12 +75,16 @@ class InputGradient {
 
 }  // namespace
 
-void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
+void check_saved(const Check& check, const BatchNormSaved& saved) {
   if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
   if (saved.activation == Activation::relu && saved.mask.empty() && saved.x.size() > 0) {
     check.refuse(
         "saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
   }
+}
+
+void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
+  check_saved(check, saved);
   check.like(saved.x, grads.dy, "dy");
   check.like(saved.x, grads.dx, "dx");
   if (grads.dresidual.given()) {
@@ -155,21 +110,24 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
   const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
   const Tensors tensors(saved, grads, plan, threads);
 
+  const Sources sources(saved);
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
-  const GradientTerms terms = input.terms(sums);
-  ChannelVector center(saved.mean.size());
-  get_centers(saved, 0, plan.channels, center.data(), terms.low);
+  const GradientTerms terms = input.terms(sums, sources);
   reduce_finish_map(
       plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
-        sums.reduce(kernel, tensors, center, tile, block, worker);
+        const GradSumsOf pair{tensors.dy.read(tile, worker), tensors.x.read(tile, worker),
+                              tensors.mask, sources.center};
+        grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sums.at(1, block, tile.c0));
       },
       [&](std::int64_t begin, std::int64_t end) {
         sums.add_up(begin, end);
         finish(begin, end, terms);
       },
-      [&](const Tile& tile, int worker) { input.apply(kernel, tensors, center, tile, worker); });
+      [&](const Tile& tile, int worker) {
+        input.apply(kernel, tensors, sources.center, tile, worker);
+      });
   write_vector(grads.dgamma, terms.sum_gx);
   write_vector(grads.dbeta, terms.sum_g);
 }

@@ -7,16 +7,22 @@
 
 #include "bnpp/batch_norm.h"
 #include "norms/check.h"
+#include "norms/grad_sums.h"
 
 namespace bnpp {
 
-/// What lies between the two passes, one value a channel; x - mean = (x - center) - low.
-///   in: sum_g = sum g, sum_gx = sum g * (x - center), low
+/// What lies between the two passes, one value a channel; x - mean = (x - center - low) * slope,
+/// see Sources.
+///   in: sum_g = sum g, sum_gx = sum g * (x - center)
 ///   out: dbeta = sum_g, dgamma in sum_gx, and dx = a * g + b * (x - center) + c
 struct GradientTerms {
-  double *sum_g, *sum_gx, *low, *a, *b, *c;  // low and c share their place
+  double *sum_g, *sum_gx;
+  const double *low, *slope;  // slope is null where it is 1
+  double *a, *b, *c;
 };
 
+/// Refuses a `saved` that is empty or lacks its ReLU bits.
+void check_saved(const Check& check, const BatchNormSaved& saved);
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads);
 
 /// Fills grads.dx, dresidual, dgamma and dbeta; finish(begin, end, terms) is called once for every
