@@ -5,7 +5,7 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-template <class T, Layout layout, bool has_residual, bool has_relu, bool has_mask, bool streamed>
+template <class T, Layout layout, bool has_residual, bool has_relu, bool has_mask, Store how>
 void affine_tile(const AffineTile t) {
   const T* x = static_cast<const T*>(t.x);
   const T* residual = static_cast<const T*>(t.residual);
@@ -14,15 +14,20 @@ void affine_tile(const AffineTile t) {
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
                            const Params<3>& params) BNPP_INLINE_LAMBDA {
     const auto& [center, scale, offset] = params.p;
-    if constexpr (layout == Layout::rows) foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
+    if constexpr (layout == Layout::rows) {
+      foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
+      if constexpr (has_residual) {
+        foresee(t.rows, residual + i * t.residual_stride, j, t.residual_stride);
+      }
+    }
     Vec z = (load(x + i * t.x_stride + j, lanes) - center) * scale + offset;
     if constexpr (has_residual) z = z + load(residual + i * t.residual_stride + j, lanes);
     if constexpr (has_mask) store_mask(t.mask + i * t.mask_stride + j / 8, positive(z), lanes);
     if constexpr (has_relu) z = relu(z);
-    put<streamed>(y + i * t.y_stride + j, z, lanes);
+    put<how>(y + i * t.y_stride + j, z, lanes);
   };
-  if constexpr (streamed) {
-    walk_streamed<layout>(t, y, t.y_stride, values, element);
+  if constexpr (how != Store::cached) {
+    walk_streamed<layout, how>(t, y, t.y_stride, values, element);
     fence();
   } else {
     walk<layout>(t, values, element);
@@ -31,17 +36,19 @@ void affine_tile(const AffineTile t) {
 
 template <class T, Layout layout>
 void affine(const AffineTile& t) {
-  const bool streamed = kCanStream && t.stream &&
-                        can_stream<layout>(t, static_cast<const T*>(t.y), t.y_stride, t.x_stride,
-                                           t.residual != nullptr ? t.residual_stride : t.x_stride);
+  const std::ptrdiff_t other_stride = t.residual != nullptr ? t.residual_stride : t.x_stride;
+  const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.y),
+                                                              t.y_stride, t.x_stride, other_stride);
   with_flag(t.residual != nullptr, [&](auto residual) {
     with_flag(streamed, [&](auto stream) {
-      constexpr bool r = decltype(residual)::value, s = kCanStream && decltype(stream)::value;
+      constexpr bool r = decltype(residual)::value;
+      using Streamed = decltype(stream);
       if (t.mask != nullptr) {  // of a ReLU, always
-        affine_tile<T, layout, r, true, true, s>(t);
+        affine_tile<T, layout, r, true, true, store_of<Store::pieces, Streamed>()>(t);
       } else {
         with_flag(t.relu, [&](auto relu) {
-          affine_tile<T, layout, r, decltype(relu)::value, false, s>(t);
+          affine_tile<T, layout, r, decltype(relu)::value, false,
+                      store_of<Store::lines, Streamed>()>(t);
         });
       }
     });

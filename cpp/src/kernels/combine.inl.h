@@ -7,7 +7,7 @@ namespace {
 
 // Which sources there are is asked vector by vector: the branch is always foreseen, and kernels for
 // every combination would be two dozen.
-template <class T, Layout layout, bool streamed>
+template <class T, Layout layout, Store how>
 void combine_tile(const CombineTile t) {
   const T* u = static_cast<const T*>(t.u);
   const T* v = static_cast<const T*>(t.v);
@@ -29,10 +29,10 @@ void combine_tile(const CombineTile t) {
     if (x != nullptr) z = d * (source(x, t.x_stride) - center) + z;
     if (v != nullptr) z = b * source(v, t.v_stride) + z;
     if (u != nullptr) z = a * held(source(u, t.u_stride), !t.mask_out) + z;
-    put<streamed>(out + i * t.out_stride + j, held(z, t.mask_out), lanes);
+    put<how>(out + i * t.out_stride + j, held(z, t.mask_out), lanes);
   };
-  if constexpr (streamed) {
-    walk_streamed<layout>(t, out, t.out_stride, values, element);
+  if constexpr (how != Store::cached) {
+    walk_streamed<layout, how>(t, out, t.out_stride, values, element);
     fence();
   } else {
     walk<layout>(t, values, element);
@@ -45,11 +45,13 @@ void combine(const CombineTile& t) {
     return from != nullptr ? own : t.out_stride;
   };
   const bool dense_u = layout == Layout::rows || stride(t.u, t.u_stride) == t.cols;
-  const bool streamed = kCanStream && t.stream && dense_u &&
-                        can_stream<layout>(t, static_cast<const T*>(t.out), t.out_stride,
-                                           stride(t.v, t.v_stride), stride(t.x, t.x_stride));
-  with_flag(streamed,
-            [&](auto stream) { combine_tile<T, layout, kCanStream&& decltype(stream)::value>(t); });
+  const bool streamed =
+      kCanStream && t.stream && dense_u &&
+      can_stream<layout, Store::lines>(t, static_cast<const T*>(t.out), t.out_stride,
+                                       stride(t.v, t.v_stride), stride(t.x, t.x_stride));
+  with_flag(streamed, [&](auto stream) {
+    combine_tile<T, layout, store_of<Store::lines, decltype(stream)>()>(t);
+  });
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-template <class T, Layout layout, bool has_x, bool has_mask, bool has_dresidual, bool streamed>
+template <class T, Layout layout, bool has_x, bool has_mask, bool has_dresidual, Store how>
 void grad_input_tile(const GradInputTile t) {
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
@@ -24,10 +24,10 @@ void grad_input_tile(const GradInputTile t) {
     Vec d = a * g;
     if constexpr (has_x) d = d + (b * (load(x + i * t.x_stride + j, lanes) - center) + c);
     if constexpr (has_dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
-    put<streamed>(dx + i * t.dx_stride + j, d, lanes);
+    put<how>(dx + i * t.dx_stride + j, d, lanes);
   };
-  if constexpr (streamed) {
-    walk_streamed<layout>(t, dx, t.dx_stride, values, element);
+  if constexpr (how != Store::cached) {
+    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element);
     fence();
   } else {
     walk<layout>(t, values, element);
@@ -40,14 +40,16 @@ void grad_input(const GradInputTile& t) {
   const bool dense_dresidual =
       layout == Layout::rows || t.dresidual == nullptr || t.dresidual_stride == t.cols;
   const bool streamed =
-      kCanStream && t.stream && dense_dresidual &&
-      can_stream<layout>(t, static_cast<const T*>(t.dx), t.dx_stride, x_stride, t.dy_stride);
+      t.stream && dense_dresidual &&
+      can_stream_masked<layout>(t, static_cast<const T*>(t.dx), t.dx_stride, x_stride, t.dy_stride);
   with_flag(t.x != nullptr, [&](auto x) {
     with_flag(t.mask != nullptr, [&](auto mask) {
       with_flag(t.dresidual != nullptr, [&](auto dresidual) {
         with_flag(streamed, [&](auto stream) {
-          grad_input_tile<T, layout, decltype(x)::value, decltype(mask)::value,
-                          decltype(dresidual)::value, kCanStream&& decltype(stream)::value>(t);
+          constexpr bool has_mask = decltype(mask)::value;
+          constexpr Store how = has_mask ? Store::pieces : Store::lines;
+          grad_input_tile<T, layout, decltype(x)::value, has_mask, decltype(dresidual)::value,
+                          store_of<how, decltype(stream)>()>(t);
         });
       });
     });

@@ -247,16 +247,23 @@ inline void stream_part(double* to, Narrow<double> v) {
   _mm_stream_pd(to, reinterpret_cast<__m128d>(v));
 #endif
 }
+// In pieces of 16 bytes, at any multiple of them: the lines that vectors cross are filled by
+// the next one.
+template <class T>
+inline void stream_pieces(T* to, Vec v) {
+  constexpr std::size_t pieces = kLanes * sizeof(T) / sizeof(__m128i);
+  alignas(64) T buffer[kLanes];
+  store(buffer, v);
+  const __m128i* from = reinterpret_cast<const __m128i*>(buffer);
+  __m128i* at = reinterpret_cast<__m128i*>(to);
+  for (std::size_t k = 0; k < pieces; ++k) _mm_stream_si128(at + k, _mm_load_si128(from + k));
+}
 template <class T>
 inline void stream(T* to, Vec v) {
   if constexpr (kWhole<T>) {
     stream_whole(to, v);
   } else if constexpr (sizeof(T) == sizeof(float16)) {
-    alignas(16) T buffer[kLanes];
-    store(buffer, v);
-    const __m128i* from = reinterpret_cast<const __m128i*>(buffer);
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to), _mm_load_si128(from));
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to) + 1, _mm_load_si128(from + 1));
+    stream_pieces(to, v);
   } else {
     for (int i = 0; i < kParts; ++i) stream_part(to + i * kPartLanes, narrow<T>(v.p[i]));
   }
@@ -264,6 +271,10 @@ inline void stream(T* to, Vec v) {
 inline void fence() { _mm_sfence(); }
 #else
 constexpr bool kCanStream = false;
+template <class T>
+void stream(T* to, Vec v);  // not to be called
+template <class T>
+void stream_pieces(T* to, Vec v);
 inline void fence() {}
 #endif
 

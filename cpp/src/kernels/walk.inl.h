@@ -115,26 +115,34 @@ inline const double* spread_channels(const double* values, const Piece& piece,
   return columns;
 }
 
+// How an output is stored: through the caches, or past them in lines or in pieces of 16 bytes.
+// Pieces are for outputs whose mask bits lie in whole bytes: a vector that begins on a line need
+// not begin on a byte of them.
+enum class Store { cached, lines, pieces };
+
 // How many elements lie before the first address that can be streamed to: fewer than a vector, so
 // that of halves, where a vector is half a line, half lines count.
-template <class T>
+template <Store how, class T>
 inline std::ptrdiff_t stream_head(const T* to) {
   constexpr auto item = static_cast<std::ptrdiff_t>(sizeof(T));
-  constexpr std::ptrdiff_t align = kLanes * item < kStreamAlign ? kLanes * item : kStreamAlign;
+  constexpr std::ptrdiff_t wanted = how == Store::lines ? kStreamAlign : 16;
+  constexpr std::ptrdiff_t align = kLanes * item < wanted ? kLanes * item : wanted;
   const auto past = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(to) % align);
   return past == 0 ? 0 : (align - past) / item;
 }
 
 // The output of a kernel: stored, or streamed where whole vectors are.
-template <bool streamed, class T>
+template <Store how, class T>
 inline void put(T* to, Vec v, Full) {
-  if constexpr (streamed) {
+  if constexpr (how == Store::lines) {
     stream(to, v);
+  } else if constexpr (how == Store::pieces) {
+    stream_pieces(to, v);
   } else {
     store(to, v);
   }
 }
-template <bool streamed, class T>
+template <Store how, class T>
 inline void put(T* to, Vec v, Some some) {
   store(to, v, some);
 }
@@ -183,20 +191,20 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
 // The same for an output that is streamed: whole vectors begin on lines, a partial one comes before
 // the first. In layout cols the rows are one run, whose vectors cross from row to row, so that
 // there is one partial line at the start and one at the end; i is 0 then and j counts on.
-template <Layout layout, int n, class T, class Tile, class Element>
+template <Layout layout, Store how, int n, class T, class Tile, class Element>
 BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_stride,
                                const double* const (&values)[n], Element element) {
   if constexpr (layout == Layout::rows) {
     Params<n> params;
     for (int k = 0; k < n; ++k) params.p[k] = splat(*values[k]);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      for_each_vector_after(stream_head(out + i * out_stride), t.cols,
+      for_each_vector_after(stream_head<how>(out + i * out_stride), t.cols,
                             [&](std::ptrdiff_t j, auto lanes)
                                 BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
     }
   } else {
     const std::ptrdiff_t size = t.rows * t.cols;
-    const std::ptrdiff_t head = size < stream_head(out) ? size : stream_head(out);
+    const std::ptrdiff_t past = stream_head<how>(out), head = size < past ? size : past;
     // The parameters from the first whole vector on, so that they are aligned, too; after the last
     // column come the first ones again.
     Columns columns[n];
@@ -226,16 +234,31 @@ BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_s
   }
 }
 
+// The way to store, where streaming was found possible or not.
+template <Store how, class Streamed>
+constexpr Store store_of() {
+  return kCanStream && Streamed::value ? how : Store::cached;
+}
+
 // Whether walk_streamed can do with a tile: mask bits lie in whole bytes, which vectors must not
 // straddle, and the rows of layout cols must follow upon each other.
-template <Layout layout, class T, class Tile>
+template <Layout layout, Store how, class T, class Tile>
 inline bool can_stream(const Tile& t, const T* out, std::ptrdiff_t out_stride,
                        std::ptrdiff_t x_stride, std::ptrdiff_t other_stride) {
-  const bool whole_bytes = t.mask == nullptr || stream_head(out) % 8 == 0;
+  const bool whole_bytes = t.mask == nullptr || stream_head<how>(out) % 8 == 0;
   if (layout == Layout::rows) return whole_bytes && (t.mask == nullptr || out_stride % 8 == 0);
   const bool one_run = out_stride == t.cols && x_stride == t.cols && other_stride == t.cols &&
                        (t.mask == nullptr || t.mask_stride * 8 == t.cols);
   return whole_bytes && one_run && t.repeat == 1 && t.cols <= kPieceColumns;
+}
+
+// The same for kernels that stream in pieces where there is a mask.
+template <Layout layout, class T, class Tile>
+inline bool can_stream_masked(const Tile& t, const T* out, std::ptrdiff_t out_stride,
+                              std::ptrdiff_t x_stride, std::ptrdiff_t other_stride) {
+  return t.mask != nullptr
+             ? can_stream<layout, Store::pieces>(t, out, out_stride, x_stride, other_stride)
+             : can_stream<layout, Store::lines>(t, out, out_stride, x_stride, other_stride);
 }
 
 // The terms of n rows, each sum a tree.
