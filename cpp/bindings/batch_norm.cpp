@@ -2,66 +2,25 @@
 #include "bnpp/batch_norm.h"
 
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
 
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "arrays.h"
 #include "bnpp/error.h"
 #include "norms/check.h"
+#include "saved.h"
 
 namespace bnpp::python {
 namespace {
 
-/// The core's saved state with the array it looks at.
-struct Saved {
-  BatchNormSaved core;
-  nb::object x;  // None if x is gone
-  std::string reason;
-
-  std::int64_t channels() const { return static_cast<std::int64_t>(core.mean.size()); }
-  std::int64_t statistics_bytes() const {
-    const auto vectors = {core.mean.size(),   core.mean_low.size(), core.m2.size(),
-                          core.m2_low.size(), core.var.size(),      core.inv_std.size(),
-                          core.gamma.size()};
-    std::size_t values = 0;
-    for (const std::size_t size : vectors) values += size;
-    return static_cast<std::int64_t>(values * sizeof(double));
-  }
-  nb::object vector(const std::vector<double>& values) const {
-    return constant_vector(values, statistics_dtype(core.x.dtype));
-  }
-  nb::tuple shape() const {
-    nb::list sizes;
-    for (int d = 0; d < core.x.ndim; ++d) sizes.append(core.x.shape[d]);
-    return nb::tuple(sizes);
-  }
-};
-
-Activation to_activation(const char* function, nb::handle object) {
-  return static_cast<Activation>(to_choice(function, "activation", object, {"", "relu"}));
+std::int64_t statistics_bytes(const BatchNormSaved& s) {
+  return bytes_of({s.mean.size(), s.mean_low.size(), s.m2.size(), s.m2_low.size(), s.var.size(),
+                   s.inv_std.size(), s.gamma.size()});
 }
 
-// The output of a forward: the caller's, or a new one like x.
-Array forward_output(const char* function, nb::handle out, const Array& x,
-                     std::initializer_list<Neighbour> inputs) {
-  if (out.is_none()) return Array::like(x);
-  Array array = Array::output(function, "out", out);
-  Check(function).like(x.tensor(), array.tensor(), "out");
-  check_overlap(function, array, inputs);
-  return array;
-}
-
-nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
-  const bool overwritten = same_view(x.tensor(), y.tensor()) && x.tensor().size() > 0;
-  Saved saved{std::move(core), overwritten ? nb::object(nb::none()) : x.object(), ""};
-  if (overwritten) {
-    saved.reason = "x was overwritten by out=x, and a backward needs it: give out other memory";
-  }
-  return nb::cast(std::move(saved));
+nb::object vector(const Saved<BatchNormSaved>& saved, const std::vector<double>& values) {
+  return constant_vector(values, statistics_dtype(saved.core.x.dtype));
 }
 
 nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
@@ -140,75 +99,24 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
   return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
 }
 
-const Saved& to_saved(const char* function, nb::handle object) {
-  const Saved* saved = nullptr;
-  if (!nb::try_cast(object, saved) || saved == nullptr) {
-    Check(function).refuse<TypeError>("saved is of type ", type_of(object),
-                                      ", but it needs to be what the forward call returned");
-  }
-  if (!saved->reason.empty()) Check(function).refuse(saved->reason);
-  return *saved;
-}
-
-/// The arrays of one backward call.
-struct Backward {
-  Array dy, x, dx, dgamma, dbeta, dresidual;
-  nb::object dresidual_object = nb::none();
-
-  Backward(const char* function, nb::handle dy_object, const Saved& saved, nb::handle out)
-      : dy(Array::required(function, "dy", dy_object)),
-        x(Array::input(function, "x", saved.x)),
-        dx(out.is_none() ? Array::like(x) : Array::output(function, "out", out)),
-        dgamma(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
-        dbeta(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
-        dresidual(needs_dresidual(saved, out) ? Array::like(x) : Array()) {
-    if (!same_view(x.tensor(), saved.core.x)) {
-      Check(function).refuse(
-          "saved refers to an x that was resized or moved since the forward call");
-    }
-    if (!out.is_none()) {
-      Check(function).like(x.tensor(), dx.tensor(), "out");
-      check_overlap(function, dx, {{"dy", dy, true}, {"saved's x", x, false}});
-    }
-    if (saved.core.residual)
-      dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
-  }
-
-  // Without ReLU the residual's gradient is dy itself, unless dx is about to be written there.
-  static bool needs_dresidual(const Saved& saved, nb::handle out) {
-    return saved.core.residual && (saved.core.activation == Activation::relu || !out.is_none());
-  }
-
-  BatchNormGrads grads() const {
-    BatchNormGrads g;
-    g.dy = dy.tensor();
-    g.dx = dx.tensor();
-    g.dgamma = dgamma.tensor();
-    g.dbeta = dbeta.tensor();
-    g.dresidual = dresidual.tensor();
-    return g;
-  }
-};
-
 nb::tuple backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
-  const Saved& saved = to_saved("batch_norm_backward", saved_object);
+  const auto& saved = to_saved<BatchNormSaved>("batch_norm_backward", saved_object);
   const Backward arrays("batch_norm_backward", dy, saved, out);
-  const BatchNormGrads grads = arrays.grads();
+  const BatchNormGrads grads = arrays.grads<BatchNormGrads>();
   {
     nb::gil_scoped_release release;
     batch_norm_backward(saved.core, grads);
   }
-  return nb::make_tuple(arrays.dx.object(), arrays.dgamma.object(), arrays.dbeta.object(),
-                        arrays.dresidual_object);
+  return arrays.objects();
 }
 
 nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
-  const Saved& saved = to_saved("batch_norm_inference_backward", saved_object);
+  const auto& saved = to_saved<BatchNormSaved>("batch_norm_inference_backward", saved_object);
   const Backward arrays("batch_norm_inference_backward", dy, saved, out);
   const DType dtype = statistics_dtype(saved.core.x.dtype);
   const Array dmean = Array::vector(saved.channels(), dtype),
               dvar = Array::vector(saved.channels(), dtype);
-  BatchNormGrads grads = arrays.grads();
+  BatchNormGrads grads = arrays.grads<BatchNormGrads>();
   grads.dmean = dmean.tensor();
   grads.dvar = dvar.tensor();
   {
@@ -222,45 +130,34 @@ nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle 
 }  // namespace
 
 void bind_batch_norm(nb::module_& m) {
-  nb::class_<Saved>(m, "Saved", "What a forward call leaves for its backward.")
-      .def_prop_ro(
-          "mean", [](const Saved& s) { return s.vector(s.core.mean); },
+  using S = Saved<BatchNormSaved>;
+  nb::class_<S> type(m, "Saved", "What a forward call leaves for its backward.");
+  bind_saved(type);
+  type.def_prop_ro(
+          "mean", [](const S& s) { return vector(s, s.core.mean); },
           "Mean of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "var", [](const Saved& s) { return s.vector(s.core.var); },
+          "var", [](const S& s) { return vector(s, s.core.var); },
           "Biased variance of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "inv_std", [](const Saved& s) { return s.vector(s.core.inv_std); },
+          "inv_std", [](const S& s) { return vector(s, s.core.inv_std); },
           "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
-      .def_prop_ro("shape", &Saved::shape, "The shape of x.")
+          "count", [](const S& s) { return s.core.count; }, "Values a channel, m.")
       .def_prop_ro(
-          "axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
-      .def_prop_ro(
-          "eps", [](const Saved& s) { return s.core.eps; }, "The eps of the call.")
-      .def_prop_ro(
-          "frozen", [](const Saved& s) { return s.core.frozen; },
+          "frozen", [](const S& s) { return s.core.frozen; },
           "Whether the statistics were given: constants of the backward.")
       .def_prop_ro(
-          "reason",
-          [](const Saved& s) { return s.reason.empty() ? std::nullopt : std::optional(s.reason); },
-          "Why it cannot serve a backward, or None.")
-      .def_prop_ro(
-          "mask_nbytes", [](const Saved& s) { return s.core.mask_bytes; },
-          "Bytes of the ReLU mask, one bit an element.")
-      .def_prop_ro(
-          "nbytes", [](const Saved& s) { return s.statistics_bytes() + s.core.mask_bytes; },
+          "nbytes", [](const S& s) { return statistics_bytes(s.core) + s.core.mask_bytes; },
           "Bytes it holds itself; x is only referred to.")
       .def(
-          "_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
+          "_moments", [](const S& s) { return to_tuple(s.core.moments()); },
           "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
-      .def("__repr__", [](const Saved& s) {
-        return "Saved(shape=" + std::string(nb::repr(s.shape()).c_str()) +
-               ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
-               (s.core.frozen ? ", frozen" : "") + (s.core.mask ? ", relu" : "") +
-               (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") +
-               ")";
+      .def("__repr__", [](const S& s) {
+        return "Saved(shape=" + shape_text(s.core.x) + ", axis=" + std::to_string(s.core.axis) +
+               ", count=" + std::to_string(s.core.count) + (s.core.frozen ? ", frozen" : "") +
+               (s.core.mask ? ", relu" : "") + (s.core.residual ? ", residual" : "") +
+               (s.reason.empty() ? "" : ", x overwritten") + ")";
       });
   // Every argument may be None as far as nanobind is concerned: the refusals are ours.
   m.def("batch_norm", &forward, nb::arg("x").none(), nb::arg("gamma").none(),

@@ -18,7 +18,7 @@ from bnpp._batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
-from bnpp._core import Saved
+from bnpp._core import GroupSaved, Saved
 from bnpp._fold import (
     Folded,
     FoldGradients,
@@ -28,6 +28,12 @@ from bnpp._fold import (
     fold_linear_backward,
 )
 from bnpp._fold_report import FoldReport
+from bnpp._group_norm import (
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+)
 from bnpp._layer import BatchNorm
 from bnpp._moments import Moments, moments
 from bnpp._runtime import (
@@ -52,6 +58,7 @@ __all__ = [
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
+    "GroupSaved",
     "Moments",
     "ParameterGradients",
     "ResidualGradients",
@@ -70,6 +77,10 @@ __all__ = [
     "fold_linear_backward",
     "get_isa",
     "get_threads",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
     "moments",
     "set_isa",
     "show_config",

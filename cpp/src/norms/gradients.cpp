@@ -10,127 +10,74 @@
 #include "runtime/dispatch.h"
 
 namespace bnpp {
-namespace {
 
-/// The tensors of one backward call.
-struct Tensors {
-  Operand dy, x, dx, dresidual;
-  const std::uint8_t* mask;
+void BlockGradSums::reduce(const Verbs& verbs, const GradTensors& t,
+                           const std::vector<double>& center, const Tile& tile, std::int64_t block,
+                           int worker) {
+  const Operand::View dy = t.dy.read(tile, worker), x = t.x.read(tile, worker);
+  const std::size_t first = index(block, tile.c0);
+  GradSumsTile args;
+  args.dy = dy.data;
+  args.dy_stride = dy.stride;
+  args.x = x.data;
+  args.x_stride = x.stride;
+  args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
+  args.mask_stride = plan_.mask_stride();
+  args.rows = plan_.rows(tile);
+  args.cols = plan_.cols(tile);
+  args.repeat = plan_.inner;
+  args.center = &center[static_cast<std::size_t>(tile.c0)];
+  args.sum_g = &g_[first];
+  args.sum_gx = &gx_[first];
+  verbs.grad_sums(args);
+}
 
-  Tensors(const BatchNormSaved& saved, const BatchNormGrads& grads, const Plan& plan, int threads)
-      : dy(grads.dy, plan, threads),
-        x(saved.x, plan, threads),
-        dx(grads.dx, plan, threads),
-        dresidual(grads.dresidual, plan, threads),
-        mask(saved.mask.get()) {}
-};
+void BlockGradSums::add_up(std::int64_t begin, std::int64_t end) {
+  for_each_pair_of_blocks(plan_.blocks, [&](std::int64_t a, std::int64_t b) {
+    const std::size_t to = index(a, begin), from = index(b, begin);
+    for (std::size_t c = 0; c < static_cast<std::size_t>(end - begin); ++c) {
+      g_[to + c] += g_[from + c];
+      gx_[to + c] += gx_[from + c];
+    }
+  });
+}
 
-/// The gradient sums of every (block, channel), about the channels' centres.
-class BlockGradSums {
- public:
-  explicit BlockGradSums(const Plan& plan) : plan_(plan) {
-    g_.resize(static_cast<std::size_t>(plan.blocks * plan.channels));
-    gx_.resize(g_.size());
-  }
+void InputGradient::set_channel(std::int64_t channel, const InputCoefficients& k, double low) {
+  const auto c = static_cast<std::size_t>(channel);
+  a_[c] = k.a;
+  b_[c] = k.b;
+  c_[c] = k.c - k.b * low;
+}
 
-  void reduce(const Verbs& verbs, const Tensors& t, const std::vector<double>& center,
-              const Tile& tile, std::int64_t block, int worker) {
-    const Operand::View dy = t.dy.read(tile, worker), x = t.x.read(tile, worker);
-    const std::size_t first = index(block, tile.c0);
-    GradSumsTile args;
-    args.dy = dy.data;
-    args.dy_stride = dy.stride;
-    args.x = x.data;
-    args.x_stride = x.stride;
-    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
-    args.mask_stride = plan_.mask_stride();
-    args.rows = plan_.rows(tile);
-    args.cols = plan_.cols(tile);
-    args.repeat = plan_.inner;
-    args.center = &center[static_cast<std::size_t>(tile.c0)];
-    args.sum_g = &g_[first];
-    args.sum_gx = &gx_[first];
-    verbs.grad_sums(args);
-  }
-
-  /// Adds up the blocks of channels [begin, end) in a fixed tree.
-  void add_up(std::int64_t begin, std::int64_t end) {
-    for_each_pair_of_blocks(plan_.blocks, [&](std::int64_t a, std::int64_t b) {
-      const std::size_t to = index(a, begin), from = index(b, begin);
-      for (std::size_t c = 0; c < static_cast<std::size_t>(end - begin); ++c) {
-        g_[to + c] += g_[from + c];
-        gx_[to + c] += gx_[from + c];
-      }
-    });
-  }
-  /// A channel's sums, once added up.
-  GradSums of_channel(std::int64_t channel) const {
-    return {g_[index(0, channel)], gx_[index(0, channel)]};
-  }
-
- private:
-  std::size_t index(std::int64_t block, std::int64_t channel) const {
-    return static_cast<std::size_t>(block * plan_.channels + channel);
-  }
-
-  const Plan& plan_;
-  std::vector<double> g_, gx_;
-};
-
-/// The coefficients of dx, about the channels' centres.
-class InputGradient {
- public:
-  InputGradient(const Plan& plan, bool uses_x) : plan_(plan), uses_x_(uses_x) {
-    const auto channels = static_cast<std::size_t>(plan.channels);
-    a_.resize(channels);
-    b_.resize(channels);
-    c_.resize(channels);
-  }
-
-  void set_channel(std::int64_t channel, const InputCoefficients& k, double low) {
-    const auto c = static_cast<std::size_t>(channel);
-    a_[c] = k.a;
-    b_[c] = k.b;
-    c_[c] = k.c - k.b * low;
-  }
-
-  void apply(const Verbs& verbs, const Tensors& t, const std::vector<double>& center,
-             const Tile& tile, int worker) const {
-    const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
-                        dresidual = t.dresidual.write(tile, worker);
-    const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
-    const auto first = static_cast<std::size_t>(tile.c0);
-    GradInputTile args;
-    args.dy = dy.data;
-    args.dy_stride = dy.stride;
-    args.x = x.data;
-    args.x_stride = x.stride;
-    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
-    args.mask_stride = plan_.mask_stride();
-    args.dx = dx.data;
-    args.dx_stride = dx.stride;
-    args.dresidual = dresidual.data;
-    args.dresidual_stride = dresidual.stride;
-    args.rows = plan_.rows(tile);
-    args.cols = plan_.cols(tile);
-    args.repeat = plan_.inner;
-    args.center = &center[first];
-    args.a = &a_[first];
-    args.b = &b_[first];
-    args.c = &c_[first];
-    args.stream = t.dx.stream();
-    verbs.grad_input(args);
-    t.dx.written(tile, worker);
-    t.dresidual.written(tile, worker);
-  }
-
- private:
-  const Plan& plan_;
-  bool uses_x_;
-  std::vector<double> a_, b_, c_;
-};
-
-}  // namespace
+void InputGradient::apply(const Verbs& verbs, const GradTensors& t,
+                          const std::vector<double>& center, const Tile& tile, int worker) const {
+  const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
+                      dresidual = t.dresidual.write(tile, worker);
+  const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
+  const auto first = static_cast<std::size_t>(tile.c0);
+  GradInputTile args;
+  args.dy = dy.data;
+  args.dy_stride = dy.stride;
+  args.x = x.data;
+  args.x_stride = x.stride;
+  args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
+  args.mask_stride = plan_.mask_stride();
+  args.dx = dx.data;
+  args.dx_stride = dx.stride;
+  args.dresidual = dresidual.data;
+  args.dresidual_stride = dresidual.stride;
+  args.rows = plan_.rows(tile);
+  args.cols = plan_.cols(tile);
+  args.repeat = plan_.inner;
+  args.center = &center[first];
+  args.a = &a_[first];
+  args.b = &b_[first];
+  args.c = &c_[first];
+  args.stream = t.dx.stream();
+  verbs.grad_input(args);
+  t.dx.written(tile, worker);
+  t.dresidual.written(tile, worker);
+}
 
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
   if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
@@ -156,7 +103,9 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
   if (plan.count == 0) return;
   const int threads = threads_for(3 * saved.x.size() * size_of(saved.x.dtype));
   const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
-  const Tensors tensors(saved, grads, plan, threads);
+  const GradTensors tensors{Operand(grads.dy, plan, threads), Operand(saved.x, plan, threads),
+                            Operand(grads.dx, plan, threads),
+                            Operand(grads.dresidual, plan, threads), saved.mask.get()};
 
   std::vector<double> center(static_cast<std::size_t>(plan.channels)), low(center.size());
   for (std::size_t c = 0; c < center.size(); ++c) {

@@ -1,7 +1,5 @@
 #include "norms/normalize.h"
 
-#include "norms/saved.h"
-
 namespace bnpp {
 
 Normalize::Normalize(const Plan& plan, const ConstTensor& residual, Activation activation,
@@ -18,10 +16,14 @@ Normalize::Normalize(const Plan& plan, const ConstTensor& residual, Activation a
 
 void Normalize::set_channel(std::int64_t channel, const BatchNormSaved& saved, double beta) {
   const auto c = static_cast<std::size_t>(channel);
-  const Center mean = center_of(saved, channel);
+  set_channel(channel, center_of(saved, channel), saved.gamma[c] * saved.inv_std[c], beta);
+}
+
+void Normalize::set_channel(std::int64_t channel, const Center& mean, double scale, double beta) {
+  const auto c = static_cast<std::size_t>(channel);
   center_[c] = mean.center;
-  scale_[c] = saved.gamma[c] * saved.inv_std[c];
-  offset_[c] = beta - mean.low * scale_[c];
+  scale_[c] = scale;
+  offset_[c] = beta - mean.low * scale;
 }
 
 void Normalize::apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, const Tile& tile,

@@ -8,6 +8,7 @@
 #include "kernels/table.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
+#include "norms/saved.h"
 
 namespace bnpp {
 
@@ -18,6 +19,8 @@ class Normalize {
 
   /// Takes a channel's statistics and gamma from `saved`.
   void set_channel(std::int64_t channel, const BatchNormSaved& saved, double beta);
+
+  void set_channel(std::int64_t channel, const Center& mean, double scale, double beta);
 
   /// Writes one tile of y, and of the ReLU bits where there are any.
   void apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, const Tile& tile,

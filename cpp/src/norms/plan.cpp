@@ -18,6 +18,9 @@ constexpr std::int64_t kPieceAlign = 64;
 // Runs up to this long are columns: below it, partial vectors and the start of each run cost more
 // than reading parameters for every column does.
 constexpr std::int64_t kShortRun = 256;
+// The same where a channel has one run only, so that no other row shares what a row of columns
+// reads.
+constexpr std::int64_t kShortSingleRun = 96;
 // Columns of a group of layout cols: its parameters and sums fit the first-level cache, and its
 // rows are long enough to be read as a stream.
 constexpr std::int64_t kColsColumns = 1024, kColsColumnsMin = 128;
@@ -63,7 +66,8 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     (inside ? inner : outer) *= x.shape[d];
   }
   count = outer * inner;
-  const bool short_runs = inner <= kShortRun && byte_channels(inner) * inner <= kColsColumns;
+  const bool short_runs = inner <= (outer > 1 ? kShortRun : kShortSingleRun) &&
+                          byte_channels(inner) * inner <= kColsColumns;
   layout = short_runs && channels > 1 ? Layout::cols : Layout::rows;
   if (count == 0 || channels == 0) return;
 
@@ -89,6 +93,14 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     blocks = outer * pieces_;
   }
   groups = ceil_div(channels, group_channels_);
+}
+
+Plan Plan::of_samples(ConstTensor x, int axis) {
+  const std::int64_t samples = x.shape[0];
+  x.shape[0] = 1;
+  Plan plan(x, axis);
+  plan.samples = samples;
+  return plan;
 }
 
 std::int64_t Plan::group_end(std::int64_t group) const {
@@ -141,12 +153,12 @@ std::int64_t Plan::mask_stride() const {
   return layout == Layout::rows ? channels * mask_row() : mask_row();
 }
 
-std::int64_t Plan::mask_bytes() const { return outer * mask_stride(); }
+std::int64_t Plan::mask_bytes() const { return samples * outer * mask_stride(); }
 
 std::int64_t Plan::mask_offset(const Tile& t) const {
   const std::int64_t in_row =
       layout == Layout::rows ? t.c0 * mask_row() + t.i0 / 8 : t.c0 * inner / 8;
-  return t.o0 * mask_stride() + in_row;
+  return (t.sample * outer + t.o0) * mask_stride() + in_row;
 }
 
 }  // namespace bnpp

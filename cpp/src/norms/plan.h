@@ -19,9 +19,11 @@
 namespace bnpp {
 
 /// A part of the data: channels [c0, c1), outer positions [o0, o1), inner positions [i0, i1). In
-/// layout rows it has one channel, in layout cols all inner positions.
+/// layout rows it has one channel, in layout cols all inner positions. Where the plan is that of
+/// each sample, it lies in one of them.
 struct Tile {
   std::int64_t c0, c1, o0, o1, i0, i1;
+  std::int64_t sample = 0;
 };
 
 struct Axes {
@@ -33,11 +35,14 @@ class Plan {
  public:
   /// `axis` must be in [0, x.ndim).
   Plan(const ConstTensor& x, int axis);
+  /// The plan of every sample x[n:n+1], which is the same for all; `axis` is not 0.
+  static Plan of_samples(ConstTensor x, int axis);
 
   Layout layout;
   std::int64_t outer, channels, inner;
   std::int64_t count;  // values a channel: outer * inner
   std::int64_t groups = 0, blocks = 0;
+  std::int64_t samples = 1;  // more than one only for a plan of samples
   int channel_axis;
   Axes outer_axes, inner_axes;
 
