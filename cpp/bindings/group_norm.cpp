@@ -15,10 +15,12 @@ namespace {
 
 using GroupSaved = Saved<GroupNormSaved>;
 
+nb::object matrix(const GroupNormSaved& core, const std::vector<double>& values, DType dtype) {
+  return constant_vector(values, dtype).attr("reshape")(core.x.shape[0], core.groups);
+}
+
 nb::object matrix(const GroupSaved& saved, const std::vector<double>& values) {
-  const GroupNormSaved& core = saved.core;
-  return constant_vector(values, statistics_dtype(core.x.dtype))
-      .attr("reshape")(core.x.shape[0], core.groups);
+  return matrix(saved.core, values, statistics_dtype(saved.core.x.dtype));
 }
 
 std::int64_t statistics_bytes(const GroupNormSaved& s) {
@@ -107,7 +109,7 @@ nb::tuple instance_backward(nb::handle dy, nb::handle saved, nb::handle out) {
 }  // namespace
 
 void bind_group_norm(nb::module_& m) {
-  nb::class_<GroupSaved> type(m, "GroupSaved",
+  nb::class_<GroupSaved> type(m, "GroupNormSaved",
                               "What group_norm or instance_norm leaves for its backward.");
   bind_saved(type);
   type.def_prop_ro(
@@ -127,8 +129,15 @@ void bind_group_norm(nb::module_& m) {
           "nbytes",
           [](const GroupSaved& s) { return statistics_bytes(s.core) + s.core.mask_bytes; },
           "Bytes it holds itself; x is only referred to.")
+      .def(
+          "_statistics",
+          [](const GroupSaved& s) {
+            return nb::make_tuple(matrix(s.core, s.core.mean, DType::float64),
+                                  matrix(s.core, s.core.var, DType::float64));
+          },
+          "(mean, var) of each group, float64.")
       .def("__repr__", [](const GroupSaved& s) {
-        return "GroupSaved(shape=" + shape_text(s.core.x) +
+        return "GroupNormSaved(shape=" + shape_text(s.core.x) +
                ", axis=" + std::to_string(s.core.axis) +
                ", groups=" + std::to_string(s.core.groups) +
                ", count=" + std::to_string(s.core.count) + (s.core.mask ? ", relu" : "") +

@@ -10,12 +10,12 @@ _core.__prefix__:
     _Vector: TypeAlias = NDArray[np.float64]
     _Parts: TypeAlias = tuple[_Vector, _Vector, _Vector, _Vector, _Vector]
 
-_core.(Saved|GroupSaved).(mean|var|inv_std):
+_core.(Saved|GroupNormSaved).(mean|var|inv_std):
     @property
     def \2(self) -> _Array:
         \doc
 
-_core.(Saved|GroupSaved).shape:
+_core.(Saved|GroupNormSaved).shape:
     @property
     def shape(self) -> tuple[int, ...]:
         \doc
@@ -38,13 +38,16 @@ _core.batch_norm_inference_backward$:
     def batch_norm_inference_backward(dy: object, saved: Saved, out: object) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array | None]: ...
 
 _core.group_norm$:
-    def group_norm(x: object, groups: int, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupSaved]: ...
+    def group_norm(x: object, groups: int, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupNormSaved]: ...
 
 _core.instance_norm$:
-    def instance_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupSaved]: ...
+    def instance_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupNormSaved]: ...
 
 _core.(group_norm_backward|instance_norm_backward)$:
-    def \1(dy: object, saved: GroupSaved, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
+    def \1(dy: object, saved: GroupNormSaved, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
+
+_core.GroupNormSaved.__suffix__:
+    def _statistics(self) -> tuple[_Vector, _Vector]: ...
 
 _core.moments$:
     def moments(x: object, axis: int) -> _Parts: ...

@@ -18,7 +18,7 @@ from bnpp._batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
-from bnpp._core import GroupSaved, Saved
+from bnpp._core import GroupNormSaved, Saved
 from bnpp._fold import (
     Folded,
     FoldGradients,
@@ -58,7 +58,7 @@ __all__ = [
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
-    "GroupSaved",
+    "GroupNormSaved",
     "Moments",
     "ParameterGradients",
     "ResidualGradients",

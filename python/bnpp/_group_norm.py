@@ -5,7 +5,7 @@ As in `_batch_norm`, everything is computed and checked by ``_core``.
 
 from __future__ import annotations
 
-from typing import Literal, SupportsIndex
+from typing import Literal
 
 from bnpp import _core
 from bnpp._arrays import Array, Input
@@ -14,7 +14,7 @@ from bnpp._batch_norm import Activation, Gradients, ResidualGradients
 
 def group_norm(
     x: Input,
-    groups: SupportsIndex,
+    groups: int,
     gamma: Input | None = None,
     beta: Input | None = None,
     *,
@@ -24,7 +24,7 @@ def group_norm(
     activation: Activation = None,
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
-) -> tuple[Array, _core.GroupSaved]:
+) -> tuple[Array, _core.GroupNormSaved]:
     """Normalize each group of channels of each sample by its own statistics.
 
     ``y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual)``, where mean and (biased)
@@ -60,7 +60,7 @@ def group_norm(
     -------
     y : numpy.ndarray
         Same shape, dtype and memory order as `x`.
-    saved : GroupSaved
+    saved : GroupNormSaved
         What `group_norm_backward` needs. Shows ``mean``, ``var``, ``inv_std`` (shape (N, groups);
         float32 for float32 `x`, float64 for float64), ``count`` (values a group), ``groups`` and more.
         It refers to `x` without a copy, so `x` must keep its values until the backward.
@@ -90,7 +90,7 @@ def group_norm(
 
 
 def group_norm_backward(
-    dy: Input, saved: _core.GroupSaved, *, out: Array | None = None
+    dy: Input, saved: _core.GroupNormSaved, *, out: Array | None = None
 ) -> Gradients | ResidualGradients:
     """Go back through `group_norm`, through the groups' statistics too.
 
@@ -103,7 +103,7 @@ def group_norm_backward(
     ----------
     dy : array_like
         Gradient of ``y``; same shape and dtype.
-    saved : GroupSaved
+    saved : GroupNormSaved
         What the forward returned. It can be used any number of times.
     out : numpy.ndarray, optional
         Where to put ``dx``; it may be `dy` itself.
@@ -146,7 +146,7 @@ def instance_norm(
     activation: Activation = None,
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
-) -> tuple[Array, _core.GroupSaved]:
+) -> tuple[Array, _core.GroupNormSaved]:
     """Normalize each channel of each sample by its own statistics.
 
     ``y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual)``, where mean and (biased)
@@ -170,7 +170,7 @@ def instance_norm(
     -------
     y : numpy.ndarray
         Same shape, dtype and memory order as `x`.
-    saved : GroupSaved
+    saved : GroupNormSaved
         What `instance_norm_backward` needs: as in `group_norm`, with statistics of shape (N, C).
 
     Raises
@@ -196,7 +196,7 @@ def instance_norm(
 
 
 def instance_norm_backward(
-    dy: Input, saved: _core.GroupSaved, *, out: Array | None = None
+    dy: Input, saved: _core.GroupNormSaved, *, out: Array | None = None
 ) -> Gradients | ResidualGradients:
     """Go back through `instance_norm`, through the statistics too.
 
@@ -209,7 +209,7 @@ def instance_norm_backward(
     ----------
     dy : array_like
         Gradient of ``y``; same shape and dtype.
-    saved : GroupSaved
+    saved : GroupNormSaved
         What the forward returned. It can be used any number of times.
     out : numpy.ndarray, optional
         Where to put ``dx``; it may be `dy` itself.
