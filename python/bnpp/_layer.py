@@ -405,14 +405,14 @@ class BatchNorm:
         >>> layer.running_mean, layer.running_var
         (array([3.]), array([4.]))
         """
-        new = _conventions.from_dict(
-            state, convention, self.channels, self.gamma is not None, self.dtype
-        )
+        parameters = () if self.gamma is None else ("gamma", "beta")
+        fields = _conventions.fields_of((self.channels,), parameters, running=True)
+        new = _conventions.from_dict(state, convention, fields, self.dtype)
         # One step for the interpreter, so that a signal cannot part gamma from the statistics.
         vars(self).update(
             gamma=new.gamma,
             beta=new.beta,
-            _state=_new_state(new.running_mean, new.running_var, new.batches),
+            _state=_new_state(*new.running),
         )
 
     def _normalized(
