@@ -34,6 +34,7 @@ from bnpp._group_norm import (
     instance_norm,
     instance_norm_backward,
 )
+from bnpp._group_norm_layer import GroupNorm, InstanceNorm
 from bnpp._layer import BatchNorm
 from bnpp._moments import Moments, moments
 from bnpp._runtime import (
@@ -58,7 +59,9 @@ __all__ = [
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
+    "GroupNorm",
     "GroupNormSaved",
+    "InstanceNorm",
     "Moments",
     "ParameterGradients",
     "ResidualGradients",

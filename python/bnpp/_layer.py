@@ -450,8 +450,8 @@ class BatchNorm:
         divisor = m - 1 if self.running_var_kind == "unbiased" and m > 1 else m
         with np.errstate(all="ignore"):  # an Inf here is the batch's own, or the guard's business
             return _new_state(
-                _mixed(state.mean, mean, weight),
-                _mixed(state.var, m2 / divisor, weight),
+                mixed(state.mean, mean, weight),
+                mixed(state.var, m2 / divisor, weight),
                 state.batches + 1,
             )
 
@@ -499,8 +499,25 @@ def _new_state(mean: Vector, var: Vector, batches: int) -> _State:
     return _State(mean, var, batches, None)
 
 
-def _mixed(old: Vector, new: Vector, weight: float) -> Vector:
-    """Return ``(1 - weight) * old + weight * new``, where a weight of 0 wins over Inf, and so does 1."""
+def mixed(old: Vector, new: Vector, weight: float) -> Vector:
+    """Move a running statistic: ``(1 - weight) * old + weight * new``.
+
+    Parameters
+    ----------
+    old, new : numpy.ndarray
+        The running statistic, and that of a batch.
+    weight : float
+        From 0 to 1; 0 wins over an Inf in `new`, and 1 over one in `old`.
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Examples
+    --------
+    >>> mixed(np.array([1.0]), np.array([np.inf]), 0)
+    array([1.])
+    """
     if weight == 0:
         return old
     return new if weight == 1 else (1 - weight) * old + weight * new
