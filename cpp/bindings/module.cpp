@@ -12,6 +12,7 @@ namespace nb = nanobind;
 namespace bnpp::python {
 void bind_batch_norm(nb::module_& m);
 void bind_fold(nb::module_& m);
+void bind_layer_norm(nb::module_& m);
 void bind_moments(nb::module_& m);
 void bind_runtime(nb::module_& m);
 }  // namespace bnpp::python
@@ -28,6 +29,7 @@ NB_MODULE(_core, m) {
   });
   bnpp::python::bind_batch_norm(m);
   bnpp::python::bind_fold(m);
+  bnpp::python::bind_layer_norm(m);
   bnpp::python::bind_moments(m);
   bnpp::python::bind_pool(m);
   bnpp::python::bind_runtime(m);

@@ -18,7 +18,7 @@ from bnpp._batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
-from bnpp._core import Saved
+from bnpp._core import LayerNormSaved, Saved
 from bnpp._fold import (
     Folded,
     FoldGradients,
@@ -29,6 +29,14 @@ from bnpp._fold import (
 )
 from bnpp._fold_report import FoldReport
 from bnpp._layer import BatchNorm
+from bnpp._layer_norm import (
+    LayerNormGradients,
+    RmsNormGradients,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from bnpp._moments import Moments, moments
 from bnpp._runtime import (
     clear_memory,
@@ -52,9 +60,12 @@ __all__ = [
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
+    "LayerNormGradients",
+    "LayerNormSaved",
     "Moments",
     "ParameterGradients",
     "ResidualGradients",
+    "RmsNormGradients",
     "Saved",
     "__version__",
     "affine",
@@ -70,7 +81,11 @@ __all__ = [
     "fold_linear_backward",
     "get_isa",
     "get_threads",
+    "layer_norm",
+    "layer_norm_backward",
     "moments",
+    "rms_norm",
+    "rms_norm_backward",
     "set_isa",
     "show_config",
     "thread_limit",

@@ -5,6 +5,7 @@
 #include "bnpp/dtype.h"
 #include "bnpp/error.h"
 #include "bnpp/fold.h"
+#include "bnpp/layer_norm.h"
 #include "bnpp/moments.h"
 #include "bnpp/runtime.h"
 #include "bnpp/tensor.h"

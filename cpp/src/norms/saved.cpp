@@ -54,13 +54,16 @@ double inv_std_of(double var, double eps) {
   return std == 0 ? 0 : 1 / std;
 }
 
-Center center_of(const BatchNormSaved& saved, std::int64_t channel) {
-  const auto c = static_cast<std::size_t>(channel);
-  const double mean = saved.mean[c];
-  if (saved.x.dtype == DType::float64) return {mean, saved.mean_low[c]};
+Center center_of(DType dtype, double mean, double mean_low) {
+  if (dtype == DType::float64) return {mean, mean_low};
   const double center = static_cast<double>(static_cast<float>(mean));
   if (!std::isfinite(center)) return {mean, 0};
-  return {center, (mean - center) + saved.mean_low[c]};
+  return {center, (mean - center) + mean_low};
+}
+
+Center center_of(const BatchNormSaved& saved, std::int64_t channel) {
+  const auto c = static_cast<std::size_t>(channel);
+  return center_of(saved.x.dtype, saved.mean[c], saved.mean_low[c]);
 }
 
 }  // namespace bnpp

@@ -27,6 +27,7 @@ double inv_std_of(double var, double eps);
 struct Center {
   double center, low;
 };
+Center center_of(DType dtype, double mean, double mean_low);
 Center center_of(const BatchNormSaved& saved, std::int64_t channel);
 
 }  // namespace bnpp
