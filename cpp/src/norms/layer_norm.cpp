@@ -80,21 +80,32 @@ Dims dims_in_order(const ConstTensor& t, const std::vector<int>& axes, const Axe
   return dims;
 }
 
+/// visit(i, offset) for `count` values in order.
+template <class Visit>
+void for_each_value(Dims dims, std::int64_t count, Visit visit) {
+  const Dim last = dims.n > 0 ? dims.dim[--dims.n] : Dim{1, 0};
+  for (std::int64_t i = 0; i < count; i += last.size) {
+    const std::int64_t run = dims.offset(i / last.size);
+    for (std::int64_t k = 0; k < last.size; ++k) visit(i + k, run + k * last.stride);
+  }
+}
+
 void read_values(const ConstTensor& t, const Dims& dims, std::vector<double>& values) {
   with_type(t.dtype, [&](auto tag) {
     const char* from = static_cast<const char*>(t.data);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] = load_value<decltype(tag)>(from + dims.offset(static_cast<std::int64_t>(i)));
-    }
+    const auto count = static_cast<std::int64_t>(values.size());
+    for_each_value(dims, count, [&](std::int64_t i, std::int64_t offset) {
+      values[static_cast<std::size_t>(i)] = load_value<decltype(tag)>(from + offset);
+    });
   });
 }
 
 void write_values(const Tensor& t, const Dims& dims, const double* values, std::int64_t count) {
   with_type(t.dtype, [&](auto tag) {
     char* to = static_cast<char*>(t.data);
-    for (std::int64_t i = 0; i < count; ++i) {
-      store_value<decltype(tag)>(to + dims.offset(i), values[i]);
-    }
+    for_each_value(dims, count, [&](std::int64_t i, std::int64_t offset) {
+      store_value<decltype(tag)>(to + offset, values[i]);
+    });
   });
 }
 
@@ -223,11 +234,12 @@ LayerNormSaved forward(const Check& check, const LayerNormArgs& args, bool rms) 
   if (args.beta.given()) check_shape(check, args.beta, x, axes, "beta");
   const RowPlan plan(x, axes);
   std::vector<double> gamma = read_parameter(args.gamma, plan, axes, 1);
-  const std::vector<double> beta = read_parameter(args.beta, plan, axes, 0);
+  const ColumnArray beta(read_parameter(args.beta, plan, axes, 0));
   LayerNormSaved saved = new_saved(x, plan, std::move(axes), args.eps, rms);
   saved.gamma = std::move(gamma);
   if (plan.count == 0) return saved;
 
+  const ColumnArray scale(saved.gamma);
   const int threads = threads_for(2 * x.size() * size_of(x.dtype));
   const RowVerbs& kernel = row_verbs(x.dtype);
   const Operand input(x, plan, threads), output(args.y, plan, threads);
@@ -253,8 +265,8 @@ LayerNormSaved forward(const Check& check, const LayerNormArgs& args, bool rms) 
         t.center = row.center;
         t.scale = row.scale;
         t.shift = row.shift;
-        t.gamma = saved.gamma.data() + tile.i0;
-        t.beta = beta.data() + tile.i0;
+        t.gamma = scale.array(0) + tile.i0;
+        t.beta = beta.array(0) + tile.i0;
         t.stream = output.stream();
         kernel.affine(t);
         output.written(tile, worker);
@@ -270,12 +282,11 @@ class ParameterGrads {
   ParameterGrads(const RowPlan& plan, DType dtype)
       : plan_(plan),
         arrays_(dtype == DType::float64 ? 4 : 2),
-        values_(new double[static_cast<std::size_t>(arrays_ * plan.row_blocks * plan.inner)]) {}
+        values_(arrays_ * plan.row_blocks, plan.inner) {}
 
   /// Array 0 is dgamma, 1 dbeta; of float64, 2 and 3 are what these are short of.
   double* of_block(int array, std::int64_t block) const {
-    return array < arrays_ ? values_.get() + (array * plan_.row_blocks + block) * plan_.inner
-                           : nullptr;
+    return array < arrays_ ? values_.array(array * plan_.row_blocks + block) : nullptr;
   }
 
   /// Zeros for the columns of a tile.
@@ -310,7 +321,7 @@ class ParameterGrads {
 
   const RowPlan& plan_;
   int arrays_;
-  std::unique_ptr<double[]> values_;
+  ColumnArray values_;
 };
 
 /// The sums of the gradient over each row, and what they become: dx = h * inv_std + (b * xh + c).
@@ -380,6 +391,7 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
   const int threads = threads_for(3 * x.size() * size_of(x.dtype));
   const RowVerbs& kernel = row_verbs(x.dtype);
   const Operand dy(grads.dy, plan, threads), input(x, plan, threads), dx(grads.dx, plan, threads);
+  const ColumnArray gamma(saved.gamma);
   RowGradients rows(saved, plan, threads);
   ParameterGrads parameters(plan, x.dtype);
   reduce_finish_map_rows(
@@ -395,7 +407,7 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
         t.rows = plan.rows(tile);
         t.cols = plan.cols(tile);
         t.center = row.center;
-        t.gamma = saved.gamma.data() + tile.i0;
+        t.gamma = gamma.array(0) + tile.i0;
         t.sum_h = rows.sum_h(tile, piece, worker);
         t.sum_hx = rows.sum_hx(tile, piece, worker);
         kernel.grad_sums(t);
@@ -420,7 +432,7 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
         t.shift = row.shift;
         t.b = rows.b(tile, worker);
         t.c = rows.c(tile, worker);
-        t.gamma = saved.gamma.data() + tile.i0;
+        t.gamma = gamma.array(0) + tile.i0;
         const auto columns = [&](int array) {
           double* sums = parameters.of_block(array, block);
           return sums == nullptr ? nullptr : sums + tile.i0;

@@ -21,6 +21,8 @@ constexpr std::int64_t kBlocks = 64, kBlockRowsMin = 16;
 constexpr std::int64_t kRowsInCache = 1 << 20;
 // Below this many blocks a thread, uneven shares would leave threads idle.
 constexpr int kBlocksPerThread = 4;
+// Float64 numbers of a cache line.
+constexpr std::int64_t kLine = 8;
 
 }  // namespace
 
@@ -65,10 +67,20 @@ bool RowPlan::rows_in_one_go(std::int64_t value_bytes, int threads) const {
   return enough && tile_rows * inner * value_bytes <= kRowsInCache;
 }
 
+ColumnArray::ColumnArray(std::int64_t arrays, std::int64_t columns)
+    : stride_(ceil_div(columns, kLine) * kLine),
+      memory_(new double[static_cast<std::size_t>(arrays * stride_ + kLine)]) {
+  const auto past = reinterpret_cast<std::uintptr_t>(memory_.get()) / sizeof(double) % kLine;
+  first_ = memory_.get() + (kLine - static_cast<std::int64_t>(past));
+}
+
+ColumnArray::ColumnArray(const std::vector<double>& values)
+    : ColumnArray(1, static_cast<std::int64_t>(values.size())) {
+  std::copy(values.begin(), values.end(), first_);
+}
+
 PieceValues::PieceValues(const RowPlan& plan, int fields, int threads) : plan_(plan) {
-  // Whole cache lines, so that workers share none.
-  constexpr std::int64_t line = 8;
-  worker_rows_ = ceil_div(plan.tile_rows, line) * line;
+  worker_rows_ = ceil_div(plan.tile_rows, kLine) * kLine;  // so that workers share no line
   rows_ = plan.pieces == 1 ? worker_rows_ * threads : plan.outer;
   values_.reset(new double[static_cast<std::size_t>(fields * plan.pieces * rows_)]);
 }

@@ -67,6 +67,19 @@ class PieceValues {
   std::unique_ptr<double[]> values_;
 };
 
+/// Columns of float64 on whole cache lines, so that no vector straddles two.
+class ColumnArray {
+ public:
+  ColumnArray(std::int64_t arrays, std::int64_t columns);
+  explicit ColumnArray(const std::vector<double>& values);
+  double* array(std::int64_t index) const { return first_ + index * stride_; }
+
+ private:
+  std::int64_t stride_;
+  std::unique_ptr<double[]> memory_;
+  double* first_;
+};
+
 /// reduce(tile, piece, worker) for each piece of a tile's rows, then finish(tile, worker), then
 /// map(tile, block, worker) for each piece: for all tiles of all blocks.
 template <class Reduce, class Finish, class Map>
