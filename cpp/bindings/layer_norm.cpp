@@ -42,12 +42,17 @@ Tensor shaped(const Array& vector, const nb::tuple& sizes) {
   return view;
 }
 
-using S = Saved<LayerNormSaved>;
+/// The core's saved state with the weights it looks at, broadcast; None without.
+struct Core : LayerNormSaved {
+  nb::object kept_weights;
+};
+using S = Saved<Core>;
 
 DType dtype_of_statistics(const S& s) { return statistics_dtype(s.core.x.dtype); }
 
 nb::object statistics(const S& s, const std::vector<double>& values) {
-  const Array array = Array::vector(static_cast<std::int64_t>(values.size()), dtype_of_statistics(s));
+  const Array array =
+      Array::vector(static_cast<std::int64_t>(values.size()), dtype_of_statistics(s));
   const nb::tuple sizes = sizes_along(s.core.x, s.core.axes, true);
   if (!values.empty()) s.core.write_statistics(values, shaped(array, sizes));
   nb::object result = array.object().attr("reshape")(sizes);
@@ -77,54 +82,65 @@ using Forward = LayerNormSaved (*)(const LayerNormArgs&);
 using Backward = void (*)(const LayerNormSaved&, const LayerNormGrads&);
 
 nb::tuple forward(const char* function, Forward core, nb::handle x_object, nb::handle gamma_object,
-                  nb::handle beta_object, nb::handle axis, nb::handle eps, nb::handle out) {
+                  nb::handle beta_object, nb::handle axis, nb::handle eps,
+                  nb::handle weights_object, nb::handle out) {
   LayerNormArgs args;
   args.axes = to_axes(function, axis);
   args.eps = to_double(function, "eps", eps);
   const Array x = Array::required(function, "x", x_object),
               gamma = Array::input(function, "gamma", gamma_object),
-              beta = Array::input(function, "beta", beta_object);
+              beta = Array::input(function, "beta", beta_object),
+              weights = Array::input(function, "weights", weights_object);
   const Array y = forward_output(function, out, x,
-                                 {{"x", x, true}, {"gamma", gamma, false}, {"beta", beta, false}});
+                                 {{"x", x, true},
+                                  {"gamma", gamma, false},
+                                  {"beta", beta, false},
+                                  {"weights", weights, false}});
   args.x = x.tensor();
   args.gamma = gamma.tensor();
   args.beta = beta.tensor();
+  args.weights = weights.tensor();
   args.y = y.tensor();
   LayerNormSaved saved;
   {
     nb::gil_scoped_release release;
     saved = core(args);
   }
-  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+  nb::object kept = weights.given() ? weights.object() : nb::none();
+  return nb::make_tuple(y.object(), new_saved(Core{std::move(saved), std::move(kept)}, x, y));
 }
 
 nb::tuple layer(nb::handle x, nb::handle gamma, nb::handle beta, nb::handle axis, nb::handle eps,
-                nb::handle out) {
-  return forward("layer_norm", layer_norm, x, gamma, beta, axis, eps, out);
+                nb::handle weights, nb::handle out) {
+  return forward("layer_norm", layer_norm, x, gamma, beta, axis, eps, weights, out);
 }
 
-nb::tuple rms(nb::handle x, nb::handle gamma, nb::handle axis, nb::handle eps, nb::handle out) {
-  return forward("rms_norm", rms_norm, x, gamma, nb::none(), axis, eps, out);
+nb::tuple rms(nb::handle x, nb::handle gamma, nb::handle axis, nb::handle eps, nb::handle weights,
+              nb::handle out) {
+  return forward("rms_norm", rms_norm, x, gamma, nb::none(), axis, eps, weights, out);
 }
 
 /// The output of a backward: the caller's, or a new one like x.
-Array backward_output(const char* function, nb::handle out, const Array& dy, const Array& x) {
+Array backward_output(const char* function, nb::handle out, const Array& dy, const Array& x,
+                      const Array& weights) {
   if (out.is_none()) return Array::like(x);
   Array dx = Array::output(function, "out", out);
   Check(function).like(x.tensor(), dx.tensor(), "out");
-  check_overlap(function, dx, {{"dy", dy, true}, {"saved's x", x, false}});
+  check_overlap(function, dx,
+                {{"dy", dy, true}, {"saved's x", x, false}, {"saved's weights", weights, false}});
   return dx;
 }
 
 nb::tuple backward(const char* function, Backward core, nb::handle dy_object,
                    nb::handle saved_object, nb::handle out, bool has_beta) {
-  const S& saved = to_saved<LayerNormSaved>(function, saved_object);
+  const S& saved = to_saved<Core>(function, saved_object);
   const Array dy = Array::required(function, "dy", dy_object),
-              x = Array::input(function, "x", saved.x);
+              x = Array::input(function, "x", saved.x),
+              weights = Array::input(function, "weights", saved.core.kept_weights);
   if (!same_view(x.tensor(), saved.core.x)) {
     Check(function).refuse("saved refers to an x that was resized or moved since the forward call");
   }
-  const Array dx = backward_output(function, out, dy, x);
+  const Array dx = backward_output(function, out, dy, x, weights);
   const nb::tuple sizes = sizes_along(saved.core.x, saved.core.axes, false);
   const auto features = static_cast<std::int64_t>(saved.core.gamma.size());
   const Array dgamma = Array::vector(features, dtype_of_statistics(saved)),
@@ -179,22 +195,24 @@ void bind_layer_norm(nb::module_& m) {
           "nbytes",
           [](const S& s) {
             return bytes_of({s.core.mean.size(), s.core.mean_low.size(), s.core.var.size(),
-                             s.core.inv_std.size(), s.core.gamma.size()});
+                             s.core.inv_std.size(), s.core.weight.size(), s.core.gamma.size()});
           },
           "Bytes it holds itself; x is only referred to.")
       .def("__repr__", [](const S& s) {
         return "LayerNormSaved(shape=" + shape_text(s.core.x) +
                ", axis=" + std::string(nb::repr(axis_of(s)).c_str()) +
                ", count=" + std::to_string(s.core.count) + (s.core.rms ? ", rms" : "") +
+               (s.core.weights.given() ? ", weights" : "") +
                (s.reason.empty() ? "" : ", x overwritten") + ")";
       });
   // Every argument may be None as far as nanobind is concerned: the refusals are ours.
   m.def("layer_norm", &layer, nb::arg("x").none(), nb::arg("gamma").none(), nb::arg("beta").none(),
-        nb::arg("axis").none(), nb::arg("eps").none(), nb::arg("out").none());
+        nb::arg("axis").none(), nb::arg("eps").none(), nb::arg("weights").none(),
+        nb::arg("out").none());
   m.def("layer_norm_backward", &layer_backward, nb::arg("dy").none(), nb::arg("saved").none(),
         nb::arg("out").none());
   m.def("rms_norm", &rms, nb::arg("x").none(), nb::arg("gamma").none(), nb::arg("axis").none(),
-        nb::arg("eps").none(), nb::arg("out").none());
+        nb::arg("eps").none(), nb::arg("weights").none(), nb::arg("out").none());
   m.def("rms_norm_backward", &rms_backward, nb::arg("dy").none(), nb::arg("saved").none(),
         nb::arg("out").none());
 }

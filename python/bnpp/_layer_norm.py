@@ -6,10 +6,13 @@ signatures, documentation and named results, because a call on a small array mus
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bnpp import _core
-from bnpp._arrays import Array, Input
+from bnpp._arrays import Array, Input, as_array
 
 
 class LayerNormGradients(NamedTuple):
@@ -42,6 +45,24 @@ class RmsNormGradients(NamedTuple):
     dgamma: Array
 
 
+def _with_weights(x: Input, weights: Input, where: str) -> tuple[Input, NDArray[Any]]:
+    """Read x, and weights as the core reads them: broadcast to x's shape, in its statistics' dtype."""
+    read = as_array(x, "x", where)
+    given = weights if isinstance(weights, np.ndarray) else np.asarray(weights)
+    if given.dtype.kind in "biu" and not isinstance(given, np.ma.MaskedArray):
+        given = given.astype(np.float64)
+    given = as_array(given, "weights", where)
+    with np.errstate(over="ignore"):  # to Inf, which the core refuses
+        given = given.astype(np.float64 if read.dtype == np.float64 else np.float32, copy=False)
+    try:
+        return read, np.broadcast_to(given, read.shape)
+    except ValueError:
+        raise ValueError(
+            f"{where}: weights has shape {given.shape}, "
+            f"but it needs one that broadcasts to x's {read.shape}"
+        ) from None
+
+
 def layer_norm(
     x: Input,
     gamma: Input | None = None,
@@ -49,6 +70,7 @@ def layer_norm(
     *,
     axis: int | tuple[int, ...] = -1,
     eps: float = 1e-5,
+    weights: Input | None = None,
     out: Array | None = None,
 ) -> tuple[Array, _core.LayerNormSaved]:
     """Normalize each sample by the mean and variance of its features.
@@ -68,6 +90,13 @@ def layer_norm(
         The features' axes: any, in any order, none of them twice. Negative ones count from the end.
     eps : float
         Added to the variance, at least 0. With ``var == eps == 0`` a sample becomes ``beta``.
+    weights : array_like of numbers >= 0, optional
+        A weight for each value, of a shape that broadcasts to that of `x`, such as a mask of zeros and
+        ones; read in float64 for float64 `x`, else in float32. With ``W = sum(w)`` over a sample,
+        ``mean = sum(w * x) / W`` and ``var = sum(w * (x - mean)**2) / W``: a value of weight 0 never
+        touches the statistics, even if it is NaN. ``y`` is the same map of all values. A sample with
+        ``W == 0`` has ``inv_std`` 0 and becomes ``beta``. Like `x`, they must keep their values until
+        the backward.
     out : numpy.ndarray, optional
         Where to put ``y``: same shape and dtype as `x`. It may be `x` itself, and `saved` can then not
         serve a backward.
@@ -86,8 +115,8 @@ def layer_norm(
     TypeError
         For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
-        For wrong shapes, an axis out of range or named twice, ``eps < 0``, an `out` that overlaps an
-        input other than by being `x`.
+        For wrong shapes, an axis out of range or named twice, ``eps < 0``, a weight that is negative
+        or not finite, an `out` that overlaps an input other than by being `x`.
 
     Examples
     --------
@@ -99,8 +128,18 @@ def layer_norm(
            [-0.7071, -0.7071,  1.4142]])
     >>> saved.mean, saved.count
     (array([2.000000e+00, 1.000001e+06]), 3)
+
+    With a mask:
+
+    >>> x = np.array([[1.0, 3.0, np.nan], [1.0, 2.0, 6.0]])
+    >>> y, saved = bnpp.layer_norm(x, eps=0.0, weights=[[1, 1, 0], [1, 1, 1]])
+    >>> y.round(4)
+    array([[-1.    ,  1.    ,     nan],
+           [-0.9258, -0.4629,  1.3887]])
     """
-    return _core.layer_norm(x, gamma, beta, axis, eps, out)
+    if weights is not None:
+        x, weights = _with_weights(x, weights, "layer_norm")
+    return _core.layer_norm(x, gamma, beta, axis, eps, weights, out)
 
 
 def layer_norm_backward(
@@ -110,7 +149,9 @@ def layer_norm_backward(
 
     With ``h = dy * gamma``, ``xh = (x - mean) * inv_std`` and ``mean`` over the features of a sample:
     ``dx = inv_std * (h - mean(h) - xh * mean(h * xh))``; ``dgamma = sum(dy * xh)`` and
-    ``dbeta = sum(dy)`` over the samples: the chain rule on equation 4 of Ba, Kiros & Hinton 2016.
+    ``dbeta = sum(dy)`` over the samples: the chain rule on equation 4 of Ba, Kiros & Hinton 2016. With
+    weights ``dx = inv_std * (h - w / W * (sum(h) + xh * sum(h * xh)))``, and a value of weight 0 that is
+    not finite has no part in any sum.
 
     Parameters
     ----------
@@ -154,6 +195,7 @@ def rms_norm(
     *,
     axis: int | tuple[int, ...] = -1,
     eps: float = 1e-5,
+    weights: Input | None = None,
     out: Array | None = None,
 ) -> tuple[Array, _core.LayerNormSaved]:
     """Divide each sample by the root mean square of its features.
@@ -163,8 +205,8 @@ def rms_norm(
 
     Parameters
     ----------
-    x, gamma, axis, eps, out
-        As in `layer_norm`. With ``mean(x**2) == eps == 0`` a sample becomes 0.
+    x, gamma, axis, eps, weights, out
+        As in `layer_norm`; with weights ``mean(x**2)`` is ``sum(w * x**2) / W``. With ``mean(x**2) == eps == 0`` a sample becomes 0.
 
     Returns
     -------
@@ -188,7 +230,9 @@ def rms_norm(
     >>> saved.var
     array([12.5,  2. ])
     """
-    return _core.rms_norm(x, gamma, axis, eps, out)
+    if weights is not None:
+        x, weights = _with_weights(x, weights, "rms_norm")
+    return _core.rms_norm(x, gamma, axis, eps, weights, out)
 
 
 def rms_norm_backward(
@@ -198,7 +242,8 @@ def rms_norm_backward(
 
     With ``h = dy * gamma``, ``xh = x * inv_std`` and ``mean`` over the features of a sample:
     ``dx = inv_std * (h - xh * mean(h * xh))``; ``dgamma = sum(dy * xh)`` over the samples: the chain
-    rule on equation 4 of Zhang & Sennrich 2019.
+    rule on equation 4 of Zhang & Sennrich 2019. With weights
+    ``dx = inv_std * (h - w / W * xh * sum(h * xh))``.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@
 #include "kernels/affine.inl.h"
 #include "kernels/grad_sums.inl.h"
 #include "kernels/grad_input.inl.h"
+#include "kernels/weights.inl.h"
 #include "kernels/row_norm.inl.h"
 // clang-format on
 
@@ -34,7 +35,8 @@ const KernelTable table = {{
 #undef BNPP_VERBS
                            },
                            {
-#define BNPP_VERBS(name, type) {row_affine<type>, row_grad_sums<type>, row_grad_input<type>},
+#define BNPP_VERBS(name, type) \
+  {weighted_moments<type>, row_affine<type>, row_grad_sums<type>, row_grad_input<type>},
                                BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
                            },

@@ -6,6 +6,11 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
+template <class T, class Tile, class Lanes>
+inline Vec load_weight(const Tile& t, std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes) {
+  return load(static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride + j, lanes);
+}
+
 // Rows whose terms are added as a tree before they join the sums of columns.
 constexpr std::ptrdiff_t kRowsJoined = 4;
 
@@ -40,16 +45,15 @@ void row_affine_tile(const RowAffineTile t) {
       scale[r] = splat(t.scale[i + r]);
       shift[r] = splat(t.shift[i + r]);
     }
-    for_each_vector_after(
-        streamed ? stream_head(y) : 0, t.cols,
-        [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-          const Vec gamma = load(t.gamma + j, lanes), beta = load(t.beta + j, lanes);
-          for (std::ptrdiff_t r = 0; r < n; ++r) {
-            const Vec xh = (load(x + r * t.x_stride + j, lanes) - center[r]) * scale[r] + shift[r];
-            prefetch(x + (r + t.rows) * t.x_stride + j);
-            put<streamed>(y + r * t.y_stride + j, xh * gamma + beta, lanes);
-          }
-        });
+    const auto vector = [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      const Vec gamma = load(t.gamma + j, lanes), beta = load(t.beta + j, lanes);
+      for (std::ptrdiff_t r = 0; r < n; ++r) {
+        const Vec xh = (load(x + r * t.x_stride + j, lanes) - center[r]) * scale[r] + shift[r];
+        prefetch(x + (r + t.rows) * t.x_stride + j);
+        put<streamed>(y + r * t.y_stride + j, xh * gamma + beta, lanes);
+      }
+    };
+    for_each_vector_after(streamed ? stream_head(y) : 0, t.cols, vector);
   });
   if constexpr (streamed) fence();
 }
@@ -61,10 +65,9 @@ void row_affine(const RowAffineTile& t) {
   row_affine_tile<T, kCanStream, 1>(t);
 }
 
-template <class T>
-void row_grad_sums(const RowGradSumsTile& tile) {
-  const RowGradSumsTile t = tile;  // a copy no store can alias
-  constexpr std::ptrdiff_t at_once = kPairSums<T> ? 1 : kRowsAtOnce;
+template <class T, bool weighted>
+void row_grad_sums_tile(const RowGradSumsTile t) {
+  constexpr std::ptrdiff_t at_once = kPairSums<T> || weighted ? 1 : kRowsAtOnce;
   for_each_rows<at_once>(t.rows, [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
     constexpr std::ptrdiff_t n = decltype(count)::value;
     const T* dy = static_cast<const T*>(t.dy) + i * t.dy_stride;
@@ -78,8 +81,13 @@ void row_grad_sums(const RowGradSumsTile& tile) {
     for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
       const Vec gamma = load(t.gamma + j, lanes);
       for (std::ptrdiff_t r = 0; r < n; ++r) {
-        const Vec h = load(dy + r * t.dy_stride + j, lanes) * gamma;
-        const Vec hx = h * (load(x + r * t.x_stride + j, lanes) - center[r]);
+        const Vec v = load(x + r * t.x_stride + j, lanes);
+        Vec h = load(dy + r * t.dy_stride + j, lanes) * gamma, hx = h * (v - center[r]);
+        if constexpr (weighted) {
+          const Vec weight = load_weight<T>(t, i + r, j, lanes);
+          h = if_there(weight, v, h);
+          hx = if_there(weight, v, hx);
+        }
         if constexpr (kPairSums<T>) {
           pairs.add(h, hx);
         } else {
@@ -101,6 +109,12 @@ void row_grad_sums(const RowGradSumsTile& tile) {
   });
 }
 
+template <class T>
+void row_grad_sums(const RowGradSumsTile& t) {
+  with_flag(t.weights != nullptr,
+            [&](auto weighted) { row_grad_sums_tile<T, decltype(weighted)::value>(t); });
+}
+
 // Adds the terms of a vector of columns to their sums: pairs hi + lo for float64.
 template <class T, class Lanes>
 BNPP_INLINE void join_column(double* hi, double* lo, Vec terms, Lanes lanes) {
@@ -113,42 +127,52 @@ BNPP_INLINE void join_column(double* hi, double* lo, Vec terms, Lanes lanes) {
   }
 }
 
-template <class T, bool streamed>
+template <class T, bool weighted, bool streamed>
 void row_grad_input_tile(const RowGradInputTile t) {
+  const T* dy = static_cast<const T*>(t.dy);
+  const T* x = static_cast<const T*>(t.x);
+  T* dx = static_cast<T*>(t.dx);
+  // dx of a vector, and its terms of dgamma and dbeta.
+  const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec gamma, Vec& gx,
+                           Vec& g) BNPP_INLINE_LAMBDA {
+    const Vec v = load(x + i * t.x_stride + j, lanes), scale = splat(t.scale[i]);
+    const Vec xh = (v - splat(t.center[i])) * scale + splat(t.shift[i]);
+    g = load(dy + i * t.dy_stride + j, lanes);
+    gx = g * xh;
+    prefetch(x + (i + t.rows) * t.x_stride + j);
+    prefetch(dy + (i + t.rows) * t.dy_stride + j);
+    const Vec direct = g * gamma * scale;
+    Vec through = xh * splat(t.b[i]) + splat(t.c[i]);  // through the statistics
+    if constexpr (weighted) {
+      const Vec weight = load_weight<T>(t, i, j, lanes);
+      through = choose(positive(weight), weight * through, splat(0));
+      gx = if_there(weight, v, gx);
+      g = if_there(weight, v, g);
+    }
+    put<streamed>(dx + i * t.dx_stride + j, direct + through, lanes);
+  };
   for_each_rows<kRowsJoined>(t.rows, [&](std::ptrdiff_t first, auto count) BNPP_INLINE_LAMBDA {
-    const T* dy = static_cast<const T*>(t.dy) + first * t.dy_stride;
-    const T* x = static_cast<const T*>(t.x) + first * t.x_stride;
-    T* dx = static_cast<T*>(t.dx) + first * t.dx_stride;
-    for_each_vector_after(
-        streamed ? stream_head(dx) : 0, t.cols,
-        [&](std::ptrdiff_t column, auto some) BNPP_INLINE_LAMBDA {
-          const Vec gamma = load(t.gamma + column, some);
-          const auto terms = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& gx,
-                                 Vec& g) BNPP_INLINE_LAMBDA {
-            const std::ptrdiff_t row = first + i;
-            const Vec scale = splat(t.scale[row]);
-            const Vec xh = (load(x + i * t.x_stride + j, lanes) - splat(t.center[row])) * scale +
-                           splat(t.shift[row]);
-            g = load(dy + i * t.dy_stride + j, lanes);
-            prefetch(x + (i + t.rows) * t.x_stride + j);
-            prefetch(dy + (i + t.rows) * t.dy_stride + j);
-            gx = g * xh;
-            put<streamed>(dx + i * t.dx_stride + j,
-                          g * gamma * scale + (xh * splat(t.b[row]) + splat(t.c[row])), lanes);
-          };
-          Vec gx, g;
-          add_terms<decltype(count)::value>(0, column, some, gx, g, terms);
-          join_column<T>(t.dgamma + column, t.dgamma_low + column, gx, some);
-          join_column<T>(t.dbeta + column, t.dbeta_low + column, g, some);
-        });
+    constexpr std::ptrdiff_t n = decltype(count)::value;
+    const auto vector = [&](std::ptrdiff_t column, auto some) BNPP_INLINE_LAMBDA {
+      const Vec gamma = load(t.gamma + column, some);
+      Vec gx, g;
+      add_terms<n>(first, column, some, gx, g,
+                   [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
+                       BNPP_INLINE_LAMBDA { element(i, j, lanes, gamma, a, b); });
+      join_column<T>(t.dgamma + column, t.dgamma_low + column, gx, some);
+      join_column<T>(t.dbeta + column, t.dbeta_low + column, g, some);
+    };
+    for_each_vector_after(streamed ? stream_head(dx + first * t.dx_stride) : 0, t.cols, vector);
   });
   if constexpr (streamed) fence();
 }
 
 template <class T>
 void row_grad_input(const RowGradInputTile& t) {
-  with_flag(kCanStream && t.stream && rows_are_alike<T>(t.dx_stride),
-            [&](auto stream) { row_grad_input_tile<T, kCanStream&& decltype(stream)::value>(t); });
+  if (t.weights != nullptr) return row_grad_input_tile<T, true, false>(t);
+  with_flag(kCanStream && t.stream && rows_are_alike<T>(t.dx_stride), [&](auto stream) {
+    row_grad_input_tile<T, false, kCanStream&& decltype(stream)::value>(t);
+  });
 }
 
 }  // namespace

@@ -96,22 +96,36 @@ struct RowAffineTile {
   bool stream;
 };
 
-// Of each row sum_h = sum h and sum_hx = sum h * (x - center), with h = dy * gamma.
+// The sums of each row about its shift K, weighted: weight = sum w, s1 = sum w * (x - K),
+// s2 = sum w * (x - K)^2. The weights are float64 where x is, else float32; an x of weight 0 may be
+// anything.
+struct WeightedMomentsTile {
+  const void *x, *weights;
+  std::ptrdiff_t x_stride, weights_stride;
+  std::ptrdiff_t rows, cols;
+  BlockSums sums;
+  double* weight;
+};
+
+// Of each row sum_h = sum h and sum_hx = sum h * (x - center), with h = dy * gamma; with weights
+// without those of weight 0 whose x is not finite.
 struct RowGradSumsTile {
   const void *dy, *x;
-  std::ptrdiff_t dy_stride, x_stride;
+  const void* weights;  // or null
+  std::ptrdiff_t dy_stride, x_stride, weights_stride;
   std::ptrdiff_t rows, cols;
   const double *center, *gamma;
   double *sum_h, *sum_hx;
 };
 
-// With xh = (x - center) * scale + shift: dx = h * scale + (b * xh + c), and the sums of dy * xh
-// and dy of the tile's rows are added to each column's dgamma and dbeta, for float64 as pairs with
-// what is low.
+// With xh = (x - center) * scale + shift: dx = h * scale + w * (b * xh + c), and the sums of dy *
+// xh and dy of the tile's rows are added to each column's dgamma and dbeta, for float64 as pairs
+// with what is low. Weights w as above, else 1.
 struct RowGradInputTile {
   const void *dy, *x;
+  const void* weights;  // or null
   void* dx;
-  std::ptrdiff_t dy_stride, x_stride, dx_stride;
+  std::ptrdiff_t dy_stride, x_stride, weights_stride, dx_stride;
   std::ptrdiff_t rows, cols;
   const double *center, *scale, *shift, *b, *c;
   const double* gamma;
@@ -120,6 +134,7 @@ struct RowGradInputTile {
 };
 
 struct RowVerbs {
+  void (*weighted_moments)(const WeightedMomentsTile&);
   void (*affine)(const RowAffineTile&);
   void (*grad_sums)(const RowGradSumsTile&);
   void (*grad_input)(const RowGradInputTile&);

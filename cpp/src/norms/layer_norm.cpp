@@ -109,6 +109,33 @@ void write_values(const Tensor& t, const Dims& dims, const double* values, std::
   });
 }
 
+/// Weights are like x, in the dtype that the kernels read, and none is negative or not finite.
+void check_weights(const Check& check, const ConstTensor& w, const ConstTensor& x) {
+  if (w.ndim != x.ndim || !std::equal(x.shape, x.shape + x.ndim, w.shape)) {
+    check.refuse("weights has shape ", shape_text(w), ", but it needs x's ", shape_text(x));
+  }
+  const DType needed = x.dtype == DType::float64 ? DType::float64 : DType::float32;
+  if (w.dtype != needed) {
+    check.refuse<TypeError>("weights has dtype ", name_of(w.dtype), ", but for x of ",
+                            name_of(x.dtype), " it needs ", name_of(needed));
+  }
+  Dims dims;  // without the axes along which it is broadcast
+  std::int64_t count = x.size() == 0 ? 0 : 1;
+  for (int d = 0; d < w.ndim; ++d) {
+    if (w.strides[d] == 0) continue;
+    dims.append({w.shape[d], w.strides[d]});
+    count *= w.shape[d];
+  }
+  with_type(w.dtype, [&](auto tag) {
+    const char* from = static_cast<const char*>(w.data);
+    for_each_value(dims, count, [&](std::int64_t, std::int64_t offset) {
+      const double value = load_value<decltype(tag)>(from + offset);
+      if (value >= 0 && std::isfinite(value)) return;
+      check.refuse("weights holds ", value, ", but each needs to be finite and >= 0");
+    });
+  });
+}
+
 /// A parameter of the features, in float64 and in the order of x's memory.
 std::vector<double> read_parameter(const ConstTensor& v, const RowPlan& plan,
                                    const std::vector<int>& axes, double fallback) {
@@ -143,63 +170,118 @@ LayerNormSaved new_saved(const ConstTensor& x, const RowPlan& plan, std::vector<
 /// The moments of rows, piece by piece.
 class RowMoments {
  public:
-  RowMoments(const RowPlan& plan, DType dtype, int threads)
+  RowMoments(const RowPlan& plan, const Operand& x, const Operand& weights, DType dtype,
+             bool weighted, int threads)
       : plan_(plan),
-        verbs_(verbs(dtype, Layout::rows)),
-        item_(size_of(dtype)),
-        values_(plan, 5, threads) {}
+        x_(x),
+        weights_(weights),
+        dtype_(dtype),
+        weighted_(weighted),
+        values_(plan, weighted ? 6 : 5, threads) {}
 
-  void reduce(const Operand& x, const Tile& tile, std::int64_t piece, int worker) {
-    const Operand::View view = x.read(tile, worker);
+  void reduce(const Tile& tile, std::int64_t piece, int worker) {
+    const Operand::View x = x_.read(tile, worker), w = weights_.read(tile, worker);
+    const std::int64_t rows = plan_.rows(tile), cols = plan_.cols(tile);
     const BlockSums to = sums(tile, piece, worker);
-    for (std::int64_t i = 0; i < plan_.rows(tile); ++i) {
-      verbs_.moments({view.data + i * view.stride * item_,
-                      0,
-                      1,
-                      plan_.cols(tile),
-                      1,
-                      {to.shift + i, to.s1 + i, to.s1_low + i, to.s2 + i, to.s2_low + i}});
+    if (weighted_) {
+      row_verbs(dtype_).weighted_moments(
+          {x.data, w.data, x.stride, w.stride, rows, cols, to, weight(tile, piece, worker)});
+      return;
+    }
+    const Verbs& kernel = verbs(dtype_, Layout::rows);
+    const std::int64_t row_bytes = x.stride * size_of(dtype_);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      kernel.moments({x.data + i * row_bytes, 0, 1, cols, 1, row_of(to, i)});
     }
   }
 
   /// Merges the pieces of a tile's rows in a fixed tree.
   MomentsView merge(const Tile& tile, int worker) {
+    if (weighted_) return merge_weighted(tile, worker);
     const KernelTable& kernel = kernels();
     const std::int64_t rows = plan_.rows(tile);
     for (std::int64_t p = 0; p < plan_.pieces; ++p) {
       kernel.moments_of_sums(sums(tile, p, worker), plan_.piece_count(p, p + 1), rows,
-                             moments(tile, p, worker));
+                             moments_at(sums(tile, p, worker)));
     }
     for_each_pair_of_blocks(plan_.pieces, [&](std::int64_t a, std::int64_t b) {
       const std::int64_t end = std::min(2 * b - a, plan_.pieces);
-      kernel.merge_moments(moments(tile, a, worker), plan_.piece_count(a, b),
-                           moments(tile, b, worker), plan_.piece_count(b, end), rows);
+      kernel.merge_moments(moments_at(sums(tile, a, worker)), plan_.piece_count(a, b),
+                           moments_at(sums(tile, b, worker)), plan_.piece_count(b, end), rows);
     });
-    return moments(tile, 0, worker);
+    return moments_at(sums(tile, 0, worker));
+  }
+
+  /// The weights' sums, once merged.
+  const double* weight(const Tile& tile, int worker) const {
+    return weighted_ ? weight(tile, 0, worker) : nullptr;
   }
 
  private:
+  // The same where each row has counts of its own: row by row.
+  MomentsView merge_weighted(const Tile& tile, int worker) {
+    const KernelTable& kernel = kernels();
+    for (std::int64_t i = 0; i < plan_.rows(tile); ++i) {
+      const auto moments = [&](std::int64_t p) {
+        return moments_at(row_of(sums(tile, p, worker), i));
+      };
+      const auto count = [&](std::int64_t p) -> double& { return weight(tile, p, worker)[i]; };
+      for (std::int64_t p = 0; p < plan_.pieces; ++p) {
+        const MomentsView to = moments(p);
+        if (count(p) > 0) {
+          kernel.moments_of_sums(row_of(sums(tile, p, worker), i), count(p), 1, to);
+        } else {
+          *to.mean = *to.mean_low = *to.m2 = *to.m2_low = 0;
+        }
+      }
+      for_each_pair_of_blocks(plan_.pieces, [&](std::int64_t a, std::int64_t b) {
+        const MomentsView to = moments(a), from = moments(b);
+        if (!(count(b) > 0)) return;
+        if (count(a) > 0) {
+          kernel.merge_moments(to, count(a), from, count(b), 1);
+        } else {
+          *to.mean = *from.mean;
+          *to.mean_low = *from.mean_low;
+          *to.m2 = *from.m2;
+          *to.m2_low = *from.m2_low;
+        }
+        count(a) += count(b);
+      });
+    }
+    return moments_at(sums(tile, 0, worker));
+  }
+
   BlockSums sums(const Tile& t, std::int64_t piece, int worker) const {
     const auto field = [&](int k) { return values_.at(k, piece, t, worker); };
     return {field(0), field(1), field(2), field(3), field(4)};
   }
-  // In the place of the first four of the five sums.
-  MomentsView moments(const Tile& t, std::int64_t piece, int worker) const {
-    const BlockSums s = sums(t, piece, worker);
-    return {s.shift, s.s1, s.s1_low, s.s2};
+  double* weight(const Tile& t, std::int64_t piece, int worker) const {
+    return values_.at(5, piece, t, worker);
   }
+  static BlockSums row_of(const BlockSums& s, std::int64_t i) {
+    return {s.shift + i, s.s1 + i, s.s1_low + i, s.s2 + i, s.s2_low + i};
+  }
+  // In the place of the first four of the five sums.
+  static MomentsView moments_at(const BlockSums& s) { return {s.shift, s.s1, s.s1_low, s.s2}; }
 
   const RowPlan& plan_;
-  const Verbs& verbs_;
-  std::int64_t item_;
+  const Operand &x_, &weights_;
+  DType dtype_;
+  bool weighted_;
   PieceValues values_;
 };
 
-/// The statistics of a tile's rows, from their moments.
-void set_statistics(LayerNormSaved& saved, const Tile& tile, const MomentsView& moments) {
-  const auto m = static_cast<double>(saved.count);
+/// The statistics of a tile's rows, from their moments and the sums of their weights, if any.
+void set_statistics(LayerNormSaved& saved, const Tile& tile, const MomentsView& moments,
+                    const double* weight) {
   for (std::int64_t i = 0; i < tile.o1 - tile.o0; ++i) {
     const auto row = static_cast<std::size_t>(tile.o0 + i);
+    const double m = weight != nullptr ? weight[i] : static_cast<double>(saved.count);
+    if (weight != nullptr) saved.weight[row] = m;
+    if (m == 0) {
+      saved.inv_std[row] = 0;
+      continue;
+    }
     const double var = moments.m2[i] / m, mean = moments.mean[i];
     saved.var[row] = saved.rms ? var + mean * mean : var;
     saved.mean[row] = saved.rms ? 0 : mean;
@@ -232,25 +314,30 @@ LayerNormSaved forward(const Check& check, const LayerNormArgs& args, bool rms) 
   check.like(x, args.y, "y");
   if (args.gamma.given()) check_shape(check, args.gamma, x, axes, "gamma");
   if (args.beta.given()) check_shape(check, args.beta, x, axes, "beta");
+  if (args.weights.given()) check_weights(check, args.weights, x);
   const RowPlan plan(x, axes);
   std::vector<double> gamma = read_parameter(args.gamma, plan, axes, 1);
   const ColumnArray beta(read_parameter(args.beta, plan, axes, 0));
   LayerNormSaved saved = new_saved(x, plan, std::move(axes), args.eps, rms);
   saved.gamma = std::move(gamma);
+  saved.weights = args.weights;
+  if (args.weights.given()) saved.weight.assign(saved.mean.size(), 0);
   if (plan.count == 0) return saved;
 
   const ColumnArray scale(saved.gamma);
   const int threads = threads_for(2 * x.size() * size_of(x.dtype));
   const RowVerbs& kernel = row_verbs(x.dtype);
-  const Operand input(x, plan, threads), output(args.y, plan, threads);
-  RowMoments moments(plan, x.dtype, threads);
+  const Operand input(x, plan, threads), weights(args.weights, plan, threads),
+      output(args.y, plan, threads);
+  RowMoments moments(plan, input, weights, x.dtype, args.weights.given(), threads);
   reduce_finish_map_rows(
       plan, threads, size_of(x.dtype),
       [&](const Tile& tile, std::int64_t piece, int worker) {
-        moments.reduce(input, tile, piece, worker);
+        moments.reduce(tile, piece, worker);
       },
       [&](const Tile& tile, int worker) {
-        set_statistics(saved, tile, moments.merge(tile, worker));
+        const MomentsView merged = moments.merge(tile, worker);
+        set_statistics(saved, tile, merged, moments.weight(tile, worker));
       },
       [&](const Tile& tile, std::int64_t, int worker) {
         const RowScalars row(saved, tile);
@@ -324,7 +411,8 @@ class ParameterGrads {
   ColumnArray values_;
 };
 
-/// The sums of the gradient over each row, and what they become: dx = h * inv_std + (b * xh + c).
+/// The sums of the gradient over each row, and what they become:
+/// dx = h * inv_std + w * (b * xh + c).
 class RowGradients {
  public:
   RowGradients(const LayerNormSaved& saved, const RowPlan& plan, int threads)
@@ -349,16 +437,21 @@ class RowGradients {
       }
     });
     const RowScalars row(saved_, tile);
-    const auto m = static_cast<double>(saved_.count);
     double *h = sum_h(tile, 0, worker), *hx = sum_hx(tile, 0, worker);
     for (std::int64_t i = 0; i < rows; ++i) {
       const double inv_std = row.scale[i], sum_hxh = (hx[i] - row.low[i] * h[i]) * inv_std;
-      hx[i] = -inv_std * sum_hxh / m;
-      h[i] = saved_.rms ? 0 : -inv_std * h[i] / m;
+      const double m = count_of(tile.o0 + i);
+      hx[i] = m > 0 ? -inv_std * sum_hxh / m : 0;
+      h[i] = m > 0 && !saved_.rms ? -inv_std * h[i] / m : 0;
     }
   }
 
  private:
+  double count_of(std::int64_t row) const {
+    if (saved_.weight.empty()) return static_cast<double>(saved_.count);
+    return saved_.weight[static_cast<std::size_t>(row)];
+  }
+
   const LayerNormSaved& saved_;
   const RowPlan& plan_;
   PieceValues values_;
@@ -390,7 +483,8 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
 
   const int threads = threads_for(3 * x.size() * size_of(x.dtype));
   const RowVerbs& kernel = row_verbs(x.dtype);
-  const Operand dy(grads.dy, plan, threads), input(x, plan, threads), dx(grads.dx, plan, threads);
+  const Operand dy(grads.dy, plan, threads), input(x, plan, threads),
+      weights(saved.weights, plan, threads), dx(grads.dx, plan, threads);
   const ColumnArray gamma(saved.gamma);
   RowGradients rows(saved, plan, threads);
   ParameterGrads parameters(plan, x.dtype);
@@ -398,12 +492,15 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
       plan, threads, 2 * size_of(x.dtype),
       [&](const Tile& tile, std::int64_t piece, int worker) {
         const RowScalars row(saved, tile);
-        const Operand::View g = dy.read(tile, worker), in = input.read(tile, worker);
+        const Operand::View g = dy.read(tile, worker), in = input.read(tile, worker),
+                            w = weights.read(tile, worker);
         RowGradSumsTile t{};
         t.dy = g.data;
         t.dy_stride = g.stride;
         t.x = in.data;
         t.x_stride = in.stride;
+        t.weights = w.data;
+        t.weights_stride = w.stride;
         t.rows = plan.rows(tile);
         t.cols = plan.cols(tile);
         t.center = row.center;
@@ -417,12 +514,14 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
         if (plan.is_first_of_block(tile, block)) parameters.clear(tile, block);
         const RowScalars row(saved, tile);
         const Operand::View g = dy.read(tile, worker), in = input.read(tile, worker),
-                            out = dx.write(tile, worker);
+                            w = weights.read(tile, worker), out = dx.write(tile, worker);
         RowGradInputTile t{};
         t.dy = g.data;
         t.dy_stride = g.stride;
         t.x = in.data;
         t.x_stride = in.stride;
+        t.weights = w.data;
+        t.weights_stride = w.stride;
         t.dx = out.data;
         t.dx_stride = out.stride;
         t.rows = plan.rows(tile);
