@@ -49,6 +49,28 @@ _core.(group_norm_backward|instance_norm_backward)$:
 _core.GroupNormSaved.__suffix__:
     def _statistics(self) -> tuple[_Vector, _Vector]: ...
 
+_core.LayerNormSaved.(mean|var|inv_std):
+    @property
+    def \1(self) -> _Array:
+        \doc
+
+_core.LayerNormSaved.(shape|axis):
+    @property
+    def \1(self) -> tuple[int, ...]:
+        \doc
+
+_core.layer_norm$:
+    def layer_norm(x: object, gamma: object, beta: object, axis: int | tuple[int, ...], eps: float, weights: object, out: object) -> tuple[_Array, LayerNormSaved]: ...
+
+_core.layer_norm_backward$:
+    def layer_norm_backward(dy: object, saved: LayerNormSaved, out: object) -> tuple[_Array, _Array, _Array]: ...
+
+_core.rms_norm$:
+    def rms_norm(x: object, gamma: object, axis: int | tuple[int, ...], eps: float, weights: object, out: object) -> tuple[_Array, LayerNormSaved]: ...
+
+_core.rms_norm_backward$:
+    def rms_norm_backward(dy: object, saved: LayerNormSaved, out: object) -> tuple[_Array, _Array]: ...
+
 _core.moments$:
     def moments(x: object, axis: int) -> _Parts: ...
 

@@ -18,7 +18,7 @@ from bnpp._batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
-from bnpp._core import GroupNormSaved, Saved
+from bnpp._core import GroupNormSaved, LayerNormSaved, Saved
 from bnpp._fold import (
     Folded,
     FoldGradients,
@@ -36,6 +36,14 @@ from bnpp._group_norm import (
 )
 from bnpp._group_norm_layer import GroupNorm, InstanceNorm
 from bnpp._layer import BatchNorm
+from bnpp._layer_norm import (
+    LayerNormGradients,
+    RmsNormGradients,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from bnpp._moments import Moments, moments
 from bnpp._runtime import (
     clear_memory,
@@ -62,9 +70,12 @@ __all__ = [
     "GroupNorm",
     "GroupNormSaved",
     "InstanceNorm",
+    "LayerNormGradients",
+    "LayerNormSaved",
     "Moments",
     "ParameterGradients",
     "ResidualGradients",
+    "RmsNormGradients",
     "Saved",
     "__version__",
     "affine",
@@ -84,7 +95,11 @@ __all__ = [
     "group_norm_backward",
     "instance_norm",
     "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "moments",
+    "rms_norm",
+    "rms_norm_backward",
     "set_isa",
     "show_config",
     "thread_limit",

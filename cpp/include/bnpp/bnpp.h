@@ -6,6 +6,7 @@
 #include "bnpp/error.h"
 #include "bnpp/fold.h"
 #include "bnpp/group_norm.h"
+#include "bnpp/layer_norm.h"
 #include "bnpp/moments.h"
 #include "bnpp/runtime.h"
 #include "bnpp/tensor.h"

@@ -18,6 +18,8 @@
 #include "kernels/affine.inl.h"
 #include "kernels/grad_sums.inl.h"
 #include "kernels/grad_input.inl.h"
+#include "kernels/weights.inl.h"
+#include "kernels/row_norm.inl.h"
 // clang-format on
 
 namespace bnpp::BNPP_ISA {
@@ -29,6 +31,12 @@ const KernelTable table = {{
     grad_input<type, Layout::rows>},                                               \
    {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>, \
     grad_input<type, Layout::cols>}},
+                               BNPP_DTYPES(BNPP_VERBS)
+#undef BNPP_VERBS
+                           },
+                           {
+#define BNPP_VERBS(name, type) \
+  {weighted_moments<type>, row_affine<type>, row_grad_sums<type>, row_grad_input<type>},
                                BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
                            },

@@ -81,7 +81,7 @@ Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads,
     return;
   }
   item_ = size_of(tensor.dtype);
-  channel_stride_ = tensor.strides[plan.channel_axis];
+  channel_stride_ = plan.channel_axis < 0 ? 0 : tensor.strides[plan.channel_axis];
   sample_stride_ = sample_stride;
   for (int k = 0; k < plan.outer_axes.n; ++k) {
     outer_.append(dim_of(tensor, plan.outer_axes.axis[k]));

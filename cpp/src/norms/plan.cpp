@@ -36,12 +36,20 @@ constexpr std::int64_t kMapTile = 16384;
 // Tiles to have for threads to share, if the channels suffice.
 constexpr std::int64_t kColsTasks = 8;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // The fewest channels whose columns' mask bits fill whole bytes.
 std::int64_t byte_channels(std::int64_t inner) { return 8 / std::gcd(std::int64_t{8}, inner); }
 
 }  // namespace
+
+Axes axes_in_memory(const ConstTensor& x) {
+  Axes sorted;
+  for (int d = 0; d < x.ndim; ++d) {
+    if (x.shape[d] != 1) sorted.axis[sorted.n++] = d;
+  }
+  std::stable_sort(sorted.axis, sorted.axis + sorted.n,
+                   [&](int a, int b) { return std::abs(x.strides[a]) > std::abs(x.strides[b]); });
+  return sorted;
+}
 
 std::int64_t Plan::group_of_columns(std::int64_t wanted) const {
   const std::int64_t most = kColsColumns / inner;
@@ -52,14 +60,10 @@ std::int64_t Plan::group_of_columns(std::int64_t wanted) const {
 
 Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(axis) {
   channels = x.shape[axis];
-  Axes sorted;
-  for (int d = 0; d < x.ndim; ++d) {
-    if (d != axis && x.shape[d] != 1) sorted.axis[sorted.n++] = d;
-  }
-  std::stable_sort(sorted.axis, sorted.axis + sorted.n,
-                   [&](int a, int b) { return std::abs(x.strides[a]) > std::abs(x.strides[b]); });
+  const Axes sorted = axes_in_memory(x);
   for (int k = 0; k < sorted.n; ++k) {
     const int d = sorted.axis[k];
+    if (d == axis) continue;
     const bool inside = channels == 1 || std::abs(x.strides[d]) < std::abs(x.strides[axis]);
     Axes& axes = inside ? inner_axes : outer_axes;
     axes.axis[axes.n++] = d;
