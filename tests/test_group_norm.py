@@ -278,7 +278,8 @@ def test_saved_tells_about_the_call(dtype):
     assert saved.nbytes == saved.mask_nbytes + 8 * (4 * 6 + 6)
     assert not saved.mean.flags.writeable
     assert (
-        repr(saved) == "GroupNormSaved(shape=(3, 6, 5, 7), axis=1, groups=2, count=105, relu, residual)"
+        repr(saved)
+        == "GroupNormSaved(shape=(3, 6, 5, 7), axis=1, groups=2, count=105, relu, residual)"
     )
     gamma[:] = np.nan  # what the forward used counts, not what the array holds now
     first, second = (bnpp.group_norm_backward(dy, saved) for _ in range(2))

@@ -44,6 +44,7 @@ from bnpp._layer_norm import (
     rms_norm,
     rms_norm_backward,
 )
+from bnpp._layer_norm_layer import LayerNorm, RMSNorm
 from bnpp._moments import Moments, moments
 from bnpp._runtime import (
     clear_memory,
@@ -70,10 +71,12 @@ __all__ = [
     "GroupNorm",
     "GroupNormSaved",
     "InstanceNorm",
+    "LayerNorm",
     "LayerNormGradients",
     "LayerNormSaved",
     "Moments",
     "ParameterGradients",
+    "RMSNorm",
     "ResidualGradients",
     "RmsNormGradients",
     "Saved",
