@@ -333,15 +333,9 @@ int to_choice(const char* function, const char* name, nb::handle object,
   Check(function).refuse(name, " is ", text_of(object), ", but it needs to be ", wanted);
 }
 
-nb::object constant_vector(const std::vector<double>& values, DType dtype) {
-  const Array array = Array::vector(static_cast<std::int64_t>(values.size()), dtype);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (dtype == DType::float64) {
-      static_cast<double*>(array.tensor().data)[i] = values[i];
-    } else {
-      static_cast<float*>(array.tensor().data)[i] = static_cast<float>(values[i]);
-    }
-  }
+nb::object constant_vector(const double* values, std::int64_t size, DType dtype) {
+  const Array array = Array::vector(size, dtype);
+  write_vector(array.tensor(), values);
   array.object().attr("setflags")(false);
   return array.object();
 }

@@ -19,8 +19,8 @@ std::int64_t statistics_bytes(const BatchNormSaved& s) {
                    s.inv_std.size(), s.gamma.size()});
 }
 
-nb::object vector(const Saved<BatchNormSaved>& saved, const std::vector<double>& values) {
-  return constant_vector(values, statistics_dtype(saved.core.x.dtype));
+nb::object vector(const Saved<BatchNormSaved>& saved, const ChannelVector& values) {
+  return constant_vector(values.data(), saved.channels(), statistics_dtype(saved.core.x.dtype));
 }
 
 nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
@@ -148,7 +148,7 @@ void bind_batch_norm(nb::module_& m) {
           "frozen", [](const S& s) { return s.core.frozen; },
           "Whether the statistics were given: constants of the backward.")
       .def_prop_ro(
-          "nbytes", [](const S& s) { return statistics_bytes(s.core) + s.core.mask_bytes; },
+          "nbytes", [](const S& s) { return statistics_bytes(s.core) + mask_bytes_of(s); },
           "Bytes it holds itself; x is only referred to.")
       .def(
           "_moments", [](const S& s) { return to_tuple(s.core.moments()); },
@@ -156,7 +156,7 @@ void bind_batch_norm(nb::module_& m) {
       .def("__repr__", [](const S& s) {
         return "Saved(shape=" + shape_text(s.core.x) + ", axis=" + std::to_string(s.core.axis) +
                ", count=" + std::to_string(s.core.count) + (s.core.frozen ? ", frozen" : "") +
-               (s.core.mask ? ", relu" : "") + (s.core.residual ? ", residual" : "") +
+               (s.core.mask.empty() ? "" : ", relu") + (s.core.residual ? ", residual" : "") +
                (s.reason.empty() ? "" : ", x overwritten") + ")";
       });
   // Every argument may be None as far as nanobind is concerned: the refusals are ours.

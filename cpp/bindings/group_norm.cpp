@@ -15,11 +15,12 @@ namespace {
 
 using GroupSaved = Saved<GroupNormSaved>;
 
-nb::object matrix(const GroupNormSaved& core, const std::vector<double>& values, DType dtype) {
-  return constant_vector(values, dtype).attr("reshape")(core.x.shape[0], core.groups);
+nb::object matrix(const GroupNormSaved& core, const ChannelVector& values, DType dtype) {
+  const auto size = static_cast<std::int64_t>(values.size());
+  return constant_vector(values.data(), size, dtype).attr("reshape")(core.x.shape[0], core.groups);
 }
 
-nb::object matrix(const GroupSaved& saved, const std::vector<double>& values) {
+nb::object matrix(const GroupSaved& saved, const ChannelVector& values) {
   return matrix(saved.core, values, statistics_dtype(saved.core.x.dtype));
 }
 
@@ -126,8 +127,7 @@ void bind_group_norm(nb::module_& m) {
       .def_prop_ro(
           "count", [](const GroupSaved& s) { return s.core.count; }, "Values a group, m.")
       .def_prop_ro(
-          "nbytes",
-          [](const GroupSaved& s) { return statistics_bytes(s.core) + s.core.mask_bytes; },
+          "nbytes", [](const GroupSaved& s) { return statistics_bytes(s.core) + mask_bytes_of(s); },
           "Bytes it holds itself; x is only referred to.")
       .def(
           "_statistics",
@@ -140,7 +140,7 @@ void bind_group_norm(nb::module_& m) {
         return "GroupNormSaved(shape=" + shape_text(s.core.x) +
                ", axis=" + std::to_string(s.core.axis) +
                ", groups=" + std::to_string(s.core.groups) +
-               ", count=" + std::to_string(s.core.count) + (s.core.mask ? ", relu" : "") +
+               ", count=" + std::to_string(s.core.count) + (s.core.mask.empty() ? "" : ", relu") +
                (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") +
                ")";
       });

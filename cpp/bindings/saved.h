@@ -1,6 +1,6 @@
 // What the bindings of all norms share: outputs of a forward, what it saves for its backward, and
 // the arrays of that backward. A norm's saved state, `Core`, has x, axis, eps, count, gamma, mask,
-// mask_bytes, activation and residual.
+// activation and residual.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -33,6 +33,11 @@ inline std::int64_t bytes_of(std::initializer_list<std::size_t> sizes) {
   std::size_t values = 0;
   for (const std::size_t size : sizes) values += size;
   return static_cast<std::int64_t>(values * sizeof(double));
+}
+
+template <class Core>
+std::int64_t mask_bytes_of(const Saved<Core>& saved) {
+  return static_cast<std::int64_t>(saved.core.mask.size());
 }
 
 inline nb::tuple shape_of(const ConstTensor& x) {
@@ -140,7 +145,7 @@ void bind_saved(nb::class_<Saved<Core>>& type) {
           [](const S& s) { return s.reason.empty() ? std::nullopt : std::optional(s.reason); },
           "Why it cannot serve a backward, or None.")
       .def_prop_ro(
-          "mask_nbytes", [](const S& s) { return s.core.mask_bytes; },
+          "mask_nbytes", [](const S& s) { return mask_bytes_of(s); },
           "Bytes of the ReLU mask, one bit an element.");
 }
 

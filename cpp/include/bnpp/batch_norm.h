@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bnpp/moments.h"
+#include "bnpp/recycled.h"
 #include "bnpp/tensor.h"
 
 namespace bnpp {
@@ -26,13 +27,12 @@ struct BatchNormSaved {
   ConstTensor x;
   int axis = 1;
   double eps = 0;
-  std::int64_t count = 0;                // values a channel, m
-  std::vector<double> mean, mean_low;    // the mean is mean + mean_low
-  std::vector<double> m2, m2_low;        // sum of (x - mean)^2, m2 + m2_low; none if frozen
-  std::vector<double> var, inv_std;      // biased variance; 1 / sqrt(var + eps)
-  std::vector<double> gamma;             // all ones where none was given
-  std::unique_ptr<std::uint8_t[]> mask;  // z > 0, in x's own memory order; null without ReLU
-  std::int64_t mask_bytes = 0;
+  std::int64_t count = 0;        // values a channel, m
+  ChannelVector mean, mean_low;  // the mean is mean + mean_low
+  ChannelVector m2, m2_low;      // sum of (x - mean)^2, m2 + m2_low; none if frozen
+  ChannelVector var, inv_std;    // biased variance; 1 / sqrt(var + eps)
+  ChannelVector gamma;           // all ones where none was given
+  std::vector<std::uint8_t, Recycling<std::uint8_t>> mask;  // z > 0, in x's own memory order
   Activation activation = Activation::none;
   bool residual = false;  // a residual was added
   bool frozen = false;    // the statistics were given: constants of the backward

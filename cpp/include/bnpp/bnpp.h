@@ -8,5 +8,6 @@
 #include "bnpp/group_norm.h"
 #include "bnpp/layer_norm.h"
 #include "bnpp/moments.h"
+#include "bnpp/recycled.h"
 #include "bnpp/runtime.h"
 #include "bnpp/tensor.h"

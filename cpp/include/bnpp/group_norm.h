@@ -9,10 +9,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "bnpp/batch_norm.h"
+#include "bnpp/recycled.h"
 #include "bnpp/tensor.h"
 
 namespace bnpp {
@@ -25,12 +25,11 @@ struct GroupNormSaved {
   int axis = 1;
   double eps = 0;
   std::int64_t groups = 1;
-  std::int64_t count = 0;                // values a group, m
-  std::vector<double> mean, mean_low;    // the mean is mean + mean_low
-  std::vector<double> var, inv_std;      // biased variance; 1 / sqrt(var + eps)
-  std::vector<double> gamma;             // (C,); all ones where none was given
-  std::unique_ptr<std::uint8_t[]> mask;  // z > 0, sample by sample; null without ReLU
-  std::int64_t mask_bytes = 0;
+  std::int64_t count = 0;                                   // values a group, m
+  ChannelVector mean, mean_low;                             // the mean is mean + mean_low
+  ChannelVector var, inv_std;                               // biased variance; 1 / sqrt(var + eps)
+  ChannelVector gamma;                                      // (C,); all ones where none was given
+  std::vector<std::uint8_t, Recycling<std::uint8_t>> mask;  // z > 0, sample by sample
   Activation activation = Activation::none;
   bool residual = false;  // a residual was added
 };

@@ -15,6 +15,7 @@
 #include "kernels/walk.inl.h"
 #include "kernels/moments.inl.h"
 #include "kernels/merge.inl.h"
+#include "kernels/channels.inl.h"
 #include "kernels/affine.inl.h"
 #include "kernels/grad_sums.inl.h"
 #include "kernels/grad_input.inl.h"
@@ -41,6 +42,10 @@ const KernelTable table = {{
 #undef BNPP_VERBS
                            },
                            moments_of_sums,
-                           merge_moments};
+                           merge_moments,
+                           variances,
+                           centers,
+                           scales,
+                           gradients};
 
 }  // namespace bnpp::BNPP_ISA

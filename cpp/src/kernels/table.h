@@ -30,6 +30,34 @@ struct BlockSums {
 struct MomentsView {
   double *mean, *mean_low, *m2, *m2_low;
 };
+// The algebra between two passes, for a range of channels, one array a field.
+//   var = m2 / count, inv_std = 1 / sqrt(var + eps), and 0 where that root is 0: there x - mean is
+//   0 too
+struct VarianceArgs {
+  const double* m2;
+  double count, eps;
+  double *var, *inv_std;
+};
+//   mean + mean_low = center + low, the centre representable in the tensor's dtype, so that
+//   x - center loses nothing
+struct CenterArgs {
+  const double *mean, *mean_low;
+  bool is_float64;  // the tensor
+  double *center, *low;
+};
+//   scale = gamma * inv_std, offset = beta - low * scale
+struct ScaleArgs {
+  const double *gamma, *beta, *inv_std, *low;
+  double *scale, *offset;
+};
+//   sum_gx, about the centre, becomes dgamma; sum_g is dbeta;
+//   dx = a * g + b * (x - center) + c with a = gamma * inv_std, b = -a * inv_std * dgamma / count,
+//   c = -a * dbeta / count - b * low
+struct GradientArgs {
+  const double *gamma, *inv_std, *low, *sum_g;
+  double count;
+  double *sum_gx, *a, *b, *c;
+};
 struct MomentsTile {
   const void* x;
   std::ptrdiff_t x_stride;
@@ -156,6 +184,10 @@ struct KernelTable {
   // a becomes the moments of the union of a and b; no count is 0.
   void (*merge_moments)(const MomentsView& a, double count_a, const MomentsView& b, double count_b,
                         std::ptrdiff_t channels);
+  void (*variances)(const VarianceArgs&, std::ptrdiff_t channels);
+  void (*centers)(const CenterArgs&, std::ptrdiff_t channels);
+  void (*scales)(const ScaleArgs&, std::ptrdiff_t channels);
+  void (*gradients)(const GradientArgs&, std::ptrdiff_t channels);
 };
 
 }  // namespace bnpp

@@ -23,8 +23,8 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
   check.eps(args.eps);
   check.like(x, args.y, "y");
   if (args.residual.given()) check.like(x, args.residual, "residual");
-  std::vector<double> gamma = check.vector(args.gamma, x, axis, "gamma", 1);
-  const std::vector<double> beta = check.vector(args.beta, x, axis, "beta", 0);
+  ChannelVector gamma = check.vector(args.gamma, x, axis, "gamma", 1);
+  const ChannelVector beta = check.vector(args.beta, x, axis, "beta", 0);
   const Plan plan(x, axis);
   if (plan.count == 1 && plan.channels > 0 && args.on_single == OnSingle::error) {
     check.refuse("x has one value a channel (shape ", shape_text(x), ", axis ", axis,
@@ -40,7 +40,7 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
   const int threads = threads_for(2 * x.size() * size_of(x.dtype));
   const Verbs& kernel = verbs(x.dtype, plan.layout);
   const Operand input(x, plan, threads);
-  BlockMoments blocks(plan);
+  BlockMoments blocks(plan, moments_of(saved));
   Normalize normalize(plan, args.residual, args.activation, args.y, threads);
   reduce_finish_map(
       plan, threads, size_of(x.dtype),
@@ -49,13 +49,11 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
       },
       [&](std::int64_t begin, std::int64_t end) {
         blocks.merge(begin, end);
-        for (std::int64_t c = begin; c < end; ++c) {
-          set_moments(saved, c, blocks.of_channel(c));
-          normalize.set_channel(c, saved, beta[static_cast<std::size_t>(c)]);
-        }
+        set_variances(saved, saved.m2.data(), static_cast<double>(plan.count), begin, end);
+        normalize.set_channels(begin, end, saved, beta);
       },
       [&](const Tile& tile, int worker) {
-        normalize.apply(kernel, input, saved.mask.get(), tile, worker);
+        normalize.apply(kernel, input, mask_of(saved), tile, worker);
       });
   return saved;
 }
@@ -68,16 +66,12 @@ void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grad
   }
   check_backward(check, saved, grads);
 
-  std::vector<double> dgamma(saved.mean.size()), dbeta(saved.mean.size());
-  const auto m = static_cast<double>(saved.count);
-  backward_pass(saved, grads, [&](std::size_t c, GradSums sum) {
-    dbeta[c] = sum.g;
-    dgamma[c] = sum.gx * saved.inv_std[c];
-    const double a = saved.gamma[c] * saved.inv_std[c];
-    return InputCoefficients{a, -a * saved.inv_std[c] * dgamma[c] / m, -a * dbeta[c] / m};
+  backward_pass(saved, grads, [&](std::int64_t begin, std::int64_t end, const GradientTerms& t) {
+    kernels().gradients(
+        {saved.gamma.data() + begin, saved.inv_std.data() + begin, t.low + begin, t.sum_g + begin,
+         static_cast<double>(saved.count), t.sum_gx + begin, t.a + begin, t.b + begin, t.c + begin},
+        end - begin);
   });
-  write_vector(grads.dgamma, dgamma);
-  write_vector(grads.dbeta, dbeta);
 }
 
 }  // namespace bnpp

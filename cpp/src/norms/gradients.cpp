@@ -1,7 +1,5 @@
 #include "norms/gradients.h"
 
-#include <vector>
-
 #include "norms/moments.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
@@ -11,9 +9,20 @@
 
 namespace bnpp {
 
-void BlockGradSums::reduce(const Verbs& verbs, const GradTensors& t,
-                           const std::vector<double>& center, const Tile& tile, std::int64_t block,
-                           int worker) {
+GradTensors::GradTensors(const ConstTensor& dy, const ConstTensor& x, const Tensor& dx,
+                         const Tensor& dresidual, const std::uint8_t* mask, const Plan& plan,
+                         int threads)
+    : dy(dy, plan, threads),
+      x(x, plan, threads),
+      dx(dx, plan, threads),
+      dresidual(dresidual, plan, threads),
+      mask(mask) {}
+
+BlockGradSums::BlockGradSums(const Plan& plan)
+    : plan_(plan), g_(static_cast<std::size_t>(plan.blocks * plan.channels)), gx_(g_.size()) {}
+
+void BlockGradSums::reduce(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
+                           const Tile& tile, std::int64_t block, int worker) {
   const Operand::View dy = t.dy.read(tile, worker), x = t.x.read(tile, worker);
   const std::size_t first = index(block, tile.c0);
   GradSumsTile args;
@@ -42,15 +51,15 @@ void BlockGradSums::add_up(std::int64_t begin, std::int64_t end) {
   });
 }
 
-void InputGradient::set_channel(std::int64_t channel, const InputCoefficients& k, double low) {
-  const auto c = static_cast<std::size_t>(channel);
-  a_[c] = k.a;
-  b_[c] = k.b;
-  c_[c] = k.c - k.b * low;
-}
+InputGradient::InputGradient(const Plan& plan, bool uses_x)
+    : plan_(plan),
+      uses_x_(uses_x),
+      a_(static_cast<std::size_t>(plan.channels)),
+      b_(a_.size()),
+      c_(a_.size()) {}
 
-void InputGradient::apply(const Verbs& verbs, const GradTensors& t,
-                          const std::vector<double>& center, const Tile& tile, int worker) const {
+void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
+                          const Tile& tile, int worker) const {
   const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
                       dresidual = t.dresidual.write(tile, worker);
   const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
@@ -81,7 +90,7 @@ void InputGradient::apply(const Verbs& verbs, const GradTensors& t,
 
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
   if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
-  if (saved.activation == Activation::relu && !saved.mask) {
+  if (saved.activation == Activation::relu && saved.mask.empty() && saved.x.size() > 0) {
     check.refuse(
         "saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
   }
@@ -98,23 +107,24 @@ void check_backward(const Check& check, const BatchNormSaved& saved, const Batch
 }
 
 void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
-                   const std::function<InputCoefficients(std::size_t channel, GradSums)>& finish) {
+                   const FinishGradients& finish) {
   const Plan plan(saved.x, saved.axis);
-  if (plan.count == 0) return;
+  if (plan.count == 0) {
+    const ChannelVector none(saved.mean.size(), 0);
+    write_vector(grads.dgamma, none.data());
+    write_vector(grads.dbeta, none.data());
+    return;
+  }
   const int threads = threads_for(3 * saved.x.size() * size_of(saved.x.dtype));
   const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
-  const GradTensors tensors{Operand(grads.dy, plan, threads), Operand(saved.x, plan, threads),
-                            Operand(grads.dx, plan, threads),
-                            Operand(grads.dresidual, plan, threads), saved.mask.get()};
+  const GradTensors tensors(grads.dy, saved.x, grads.dx, grads.dresidual,
+                            saved.mask.empty() ? nullptr : saved.mask.data(), plan, threads);
 
-  std::vector<double> center(static_cast<std::size_t>(plan.channels)), low(center.size());
-  for (std::size_t c = 0; c < center.size(); ++c) {
-    const Center mean = center_of(saved, static_cast<std::int64_t>(c));
-    center[c] = mean.center;
-    low[c] = mean.low;
-  }
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
+  const GradientTerms terms = input.terms(sums);
+  ChannelVector center(saved.mean.size());
+  get_centers(saved, 0, plan.channels, center.data(), terms.low);
   reduce_finish_map(
       plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
@@ -122,13 +132,11 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
       },
       [&](std::int64_t begin, std::int64_t end) {
         sums.add_up(begin, end);
-        for (std::int64_t channel = begin; channel < end; ++channel) {
-          const auto c = static_cast<std::size_t>(channel);
-          const GradSums total = sums.of_channel(channel);
-          input.set_channel(channel, finish(c, {total.g, total.gx - low[c] * total.g}), low[c]);
-        }
+        finish(begin, end, terms);
       },
       [&](const Tile& tile, int worker) { input.apply(kernel, tensors, center, tile, worker); });
+  write_vector(grads.dgamma, terms.sum_gx);
+  write_vector(grads.dbeta, terms.sum_g);
 }
 
 }  // namespace bnpp

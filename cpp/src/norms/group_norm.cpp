@@ -4,7 +4,9 @@
 //   grad_sums -> their sums over the group, dbeta, dgamma -> grad_input
 #include "bnpp/group_norm.h"
 
-#include <utility>
+#include <algorithm>
+#include <memory>
+#include <vector>
 
 #include "fold/pair.h"
 #include "norms/check.h"
@@ -35,10 +37,25 @@ ConstTensor groups_as_channels(const GroupNormSaved& saved) {
   return x;
 }
 
+/// Where the groups' moments of one sample at a time go, and their centres.
+struct GroupMoments {
+  explicit GroupMoments(std::int64_t groups)
+      : mean(index(groups)),
+        mean_low(mean.size()),
+        m2(mean.size()),
+        m2_low(mean.size()),
+        center(mean.size()),
+        low(mean.size()) {}
+
+  MomentsView view() { return {mean.data(), mean_low.data(), m2.data(), m2_low.data()}; }
+
+  ChannelVector mean, mean_low, m2, m2_low, center, low;
+};
+
 class Forward {
  public:
-  Forward(const GroupNormArgs& args, const std::vector<double>& beta, const Plan& sums,
-          const Plan& plan, GroupNormSaved& saved, int workers)
+  Forward(const GroupNormArgs& args, const ChannelVector& beta, const Plan& sums, const Plan& plan,
+          GroupNormSaved& saved, int workers)
       : beta_(beta),
         saved_(saved),
         group_channels_(group_channels(saved)),
@@ -46,7 +63,8 @@ class Forward {
         affine_(verbs(args.x.dtype, plan.layout)),
         groups_(groups_as_channels(saved), sums, workers, args.x.strides[0]),
         input_(args.x, plan, workers),
-        blocks_(sums),
+        of_groups_(saved.groups),
+        blocks_(sums, of_groups_.view()),
         normalize_(plan, args.residual, args.activation, args.y, workers) {}
 
   void start(std::int64_t, std::int64_t, std::int64_t) {}
@@ -57,32 +75,36 @@ class Forward {
 
   void finish(std::int64_t sample, std::int64_t begin, std::int64_t end) {
     blocks_.merge(begin, end);
+    GroupMoments& m = of_groups_;
+    const std::size_t at = index(sample * saved_.groups + begin);
+    std::copy(m.mean.begin() + begin, m.mean.begin() + end, &saved_.mean[at]);
+    std::copy(m.mean_low.begin() + begin, m.mean_low.begin() + end, &saved_.mean_low[at]);
+    kernels().variances({&m.m2[index(begin)], static_cast<double>(saved_.count), saved_.eps,
+                         &saved_.var[at], &saved_.inv_std[at]},
+                        end - begin);
+    kernels().centers({&saved_.mean[at], &saved_.mean_low[at], saved_.x.dtype == DType::float64,
+                       &m.center[index(begin)], &m.low[index(begin)]},
+                      end - begin);
     for (std::int64_t group = begin; group < end; ++group) {
-      const std::int64_t first = group * group_channels_, last = first + group_channels_;
-      const ChannelMoments m = blocks_.of_channel(group);
-      const std::size_t at = index(sample * saved_.groups + group);
-      saved_.mean[at] = m.mean;
-      saved_.mean_low[at] = m.mean_low;
-      saved_.var[at] = m.m2 / m.count;
-      saved_.inv_std[at] = inv_std_of(saved_.var[at], saved_.eps);
-      const Center center = center_of(saved_.x.dtype, m.mean, m.mean_low);
-      for (std::int64_t c = first; c < last; ++c) {
-        const double scale = saved_.gamma[index(c)] * saved_.inv_std[at];
-        normalize_.set_channel(c, center, scale, beta_[index(c)]);
-      }
+      const std::int64_t first = group * group_channels_;
+      normalize_.set_group(first, first + group_channels_, m.center[index(group)],
+                           m.low[index(group)], saved_.inv_std[at + index(group - begin)],
+                           saved_.gamma, beta_);
     }
   }
 
   void map(const Tile& tile, int worker) const {
-    normalize_.apply(affine_, input_, saved_.mask.get(), tile, worker);
+    std::uint8_t* mask = saved_.mask.empty() ? nullptr : saved_.mask.data();
+    normalize_.apply(affine_, input_, mask, tile, worker);
   }
 
  private:
-  const std::vector<double>& beta_;
+  const ChannelVector& beta_;
   GroupNormSaved& saved_;
   const std::int64_t group_channels_;
   const Verbs &moments_, &affine_;
   const Operand groups_, input_;
+  GroupMoments of_groups_;
   BlockMoments blocks_;
   Normalize normalize_;
 };
@@ -106,17 +128,17 @@ class ParameterSums {
     add_to(beta_[at], {dbeta, 0});
   }
 
-  std::vector<double> dgamma() { return total(gamma_); }
-  std::vector<double> dbeta() { return total(beta_); }
+  ChannelVector dgamma() { return total(gamma_); }
+  ChannelVector dbeta() { return total(beta_); }
 
  private:
-  std::vector<double> total(std::vector<PairSum>& sums) const {
+  ChannelVector total(std::vector<PairSum>& sums) const {
     for_each_pair_of_blocks(runs_.count, [&](std::int64_t a, std::int64_t b) {
       for (std::int64_t c = 0; c < channels_; ++c) {
         add_to(sums[index(a * channels_ + c)], sums[index(b * channels_ + c)]);
       }
     });
-    std::vector<double> values(index(channels_));
+    ChannelVector values(index(channels_), 0);
     for (std::size_t c = 0; c < values.size() && runs_.count > 0; ++c) {
       values[c] = sums[c].hi + sums[c].lo;
     }
@@ -136,19 +158,23 @@ class Backward {
         parameters_(parameters),
         group_channels_(group_channels(saved)),
         kernel_(verbs(saved.x.dtype, plan.layout)),
-        tensors_{Operand(grads.dy, plan, workers), Operand(saved.x, plan, workers),
-                 Operand(grads.dx, plan, workers), Operand(grads.dresidual, plan, workers),
-                 saved.mask.get()},
+        tensors_(grads.dy, saved.x, grads.dx, grads.dresidual,
+                 saved.mask.empty() ? nullptr : saved.mask.data(), plan, workers),
         sums_(plan),
         input_(plan, true),
-        center_(index(plan.channels)) {}
+        terms_(input_.terms(sums_)),
+        center_(index(plan.channels)),
+        group_center_(index(saved.groups)),
+        group_low_(group_center_.size()) {}
 
   void start(std::int64_t sample, std::int64_t begin, std::int64_t end) {
+    const std::size_t at = index(sample * saved_.groups + begin);
+    kernels().centers({&saved_.mean[at], &saved_.mean_low[at], saved_.x.dtype == DType::float64,
+                       &group_center_[index(begin)], &group_low_[index(begin)]},
+                      end - begin);
     for (std::int64_t group = begin; group < end; ++group) {
-      const double center = center_at(sample, group).center;
-      for (std::int64_t c = 0; c < group_channels_; ++c) {
-        center_[index(group * group_channels_ + c)] = center;
-      }
+      std::fill_n(&center_[index(group * group_channels_)], group_channels_,
+                  group_center_[index(group)]);
     }
   }
 
@@ -166,32 +192,23 @@ class Backward {
   }
 
  private:
-  std::size_t at(std::int64_t sample, std::int64_t group) const {
-    return index(sample * saved_.groups + group);
-  }
-  Center center_at(std::int64_t sample, std::int64_t group) const {
-    const std::size_t i = at(sample, group);
-    return center_of(saved_.x.dtype, saved_.mean[i], saved_.mean_low[i]);
-  }
-
   void finish_group(std::int64_t sample, std::int64_t group) {
     const std::int64_t first = group * group_channels_, last = first + group_channels_;
-    const double inv_std = saved_.inv_std[at(sample, group)];
-    const double low = center_at(sample, group).low;
+    const double inv_std = saved_.inv_std[index(sample * saved_.groups + group)];
+    const double low = group_low_[index(group)];
     PairSum of_g{0, 0}, of_gx{0, 0};  // sum gamma * r * g and sum gamma * r^2 * g * xh
     for (std::int64_t c = first; c < last; ++c) {
-      const GradSums sum = sums_.of_channel(c);
-      const double dgamma = (sum.gx - low * sum.g) * inv_std;
-      parameters_.add(sample, c, dgamma, sum.g);
+      const double dbeta = terms_.sum_g[c], dgamma = (terms_.sum_gx[c] - low * dbeta) * inv_std;
+      parameters_.add(sample, c, dgamma, dbeta);
       const double a = saved_.gamma[index(c)] * inv_std;
-      add_to(of_g, {a * sum.g, 0});
+      add_to(of_g, {a * dbeta, 0});
       add_to(of_gx, {a * inv_std * dgamma, 0});
+      terms_.a[c] = a;
     }
     const auto m = static_cast<double>(saved_.count);
     const double b = -(of_gx.hi + of_gx.lo) / m, k = -(of_g.hi + of_g.lo) / m;
-    for (std::int64_t c = first; c < last; ++c) {
-      input_.set_channel(c, {saved_.gamma[index(c)] * inv_std, b, k}, low);
-    }
+    std::fill_n(terms_.b + first, group_channels_, b);
+    std::fill_n(terms_.c + first, group_channels_, k - b * low);
   }
 
   const GroupNormSaved& saved_;
@@ -201,7 +218,8 @@ class Backward {
   const GradTensors tensors_;
   BlockGradSums sums_;
   InputGradient input_;
-  std::vector<double> center_;
+  const GradientTerms terms_;
+  ChannelVector center_, group_center_, group_low_;
 };
 
 int channel_axis_of(const Check& check, const ConstTensor& x, int axis) {
@@ -214,14 +232,14 @@ int channel_axis_of(const Check& check, const ConstTensor& x, int axis) {
 
 GroupNormSaved forward(const Check& check, const GroupNormArgs& args, int axis) {
   const ConstTensor& x = args.x;
-  const std::int64_t channels = x.shape[axis], samples = x.shape[0];
+  const std::int64_t samples = x.shape[0];
   check.eps(args.eps);
   check.like(x, args.y, "y");
   if (args.residual.given()) check.like(x, args.residual, "residual");
 
   GroupNormSaved saved;
   saved.gamma = check.vector(args.gamma, x, axis, "gamma", 1);
-  const std::vector<double> beta = check.vector(args.beta, x, axis, "beta", 0);
+  const ChannelVector beta = check.vector(args.beta, x, axis, "beta", 0);
   saved.x = x;
   saved.axis = axis;
   saved.eps = args.eps;
@@ -239,8 +257,7 @@ GroupNormSaved forward(const Check& check, const GroupNormArgs& args, int axis) 
   saved.mean_low = saved.var = saved.mean;
   saved.inv_std.assign(saved.mean.size(), inv_std_of(0, args.eps));
   if (args.activation == Activation::relu) {
-    saved.mask_bytes = plan.mask_bytes();
-    saved.mask.reset(new std::uint8_t[index(saved.mask_bytes)]);
+    saved.mask.resize(index(plan.mask_bytes()));
   }
   if (x.size() == 0) return saved;
 
@@ -274,8 +291,8 @@ void backward(const Check& check, const GroupNormSaved& saved, const GroupNormGr
       return std::make_unique<Backward>(saved, grads, plan, parameters, workers);
     });
   }
-  write_vector(grads.dgamma, parameters.dgamma());
-  write_vector(grads.dbeta, parameters.dbeta());
+  write_vector(grads.dgamma, parameters.dgamma().data());
+  write_vector(grads.dbeta, parameters.dbeta().data());
 }
 
 }  // namespace

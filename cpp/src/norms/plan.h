@@ -48,7 +48,7 @@ class Plan {
   std::int64_t count;  // values a channel: outer * inner
   std::int64_t groups = 0, blocks = 0;
   std::int64_t samples = 1;  // more than one only for a plan of samples
-  int channel_axis;  // -1: there is one channel, and no axis of it
+  int channel_axis;          // -1: there is one channel, and no axis of it
   Axes outer_axes, inner_axes;
 
   std::int64_t group_begin(std::int64_t group) const { return group * group_channels_; }
