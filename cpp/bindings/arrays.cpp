@@ -79,6 +79,7 @@ std::pair<const char*, const char*> extent(const ConstTensor& t) {
 // Whether some elements may lie upon others: sorted by stride, each dimension must step over all of
 // the smaller ones.
 bool overlaps_itself(const ConstTensor& t) {
+  if (t.size() == 0) return false;
   std::vector<std::pair<std::int64_t, std::int64_t>> dims;
   for (int d = 0; d < t.ndim; ++d) {
     if (t.shape[d] > 1) dims.emplace_back(std::abs(t.strides[d]), t.shape[d]);

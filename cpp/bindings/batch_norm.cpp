@@ -2,30 +2,48 @@
 #include "bnpp/batch_norm.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "arrays.h"
 #include "bnpp/error.h"
+#include "norm_saved.h"
 #include "norms/check.h"
 #include "saved.h"
 
 namespace bnpp::python {
 namespace {
 
-std::int64_t statistics_bytes(const BatchNormSaved& s) {
-  return bytes_of({s.mean.size(), s.mean_low.size(), s.m2.size(), s.m2_low.size(), s.var.size(),
-                   s.inv_std.size(), s.gamma.size()});
+std::int64_t statistics_bytes(const BatchNormSaved& saved) {
+  const auto vectors = {saved.mean.size(),   saved.mean_low.size(), saved.m2.size(),
+                        saved.m2_low.size(), saved.var.size(),      saved.inv_std.size(),
+                        saved.gamma.size(),  saved.beta.size()};
+  std::size_t values = 0;
+  for (const std::size_t size : vectors) values += size;
+  return static_cast<std::int64_t>(values * sizeof(double));
 }
 
-nb::object vector(const Saved<BatchNormSaved>& saved, const ChannelVector& values) {
-  return constant_vector(values.data(), saved.channels(), statistics_dtype(saved.core.x.dtype));
+nb::object vector_of(const Saved& saved, const ChannelVector& values) {
+  return constant_vector(values.data(), saved.channels(), saved.statistics());
+}
+
+nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
+  if (core.y.given()) return nb::cast(Saved{std::move(core), y.object(), ""});
+  const bool overwritten = same_view(x.tensor(), y.tensor()) && x.tensor().size() > 0;
+  Saved saved{std::move(core), overwritten ? nb::object(nb::none()) : x.object(), ""};
+  if (overwritten) {
+    saved.reason = "x was overwritten by out=x, and a backward needs it: give out other memory";
+  }
+  return nb::cast(std::move(saved));
 }
 
 nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
                   nb::handle axis, nb::handle eps, nb::handle residual_object,
-                  nb::handle activation, nb::handle on_single, nb::handle out) {
+                  nb::handle activation, nb::handle on_single, nb::handle out, nb::handle keep) {
   constexpr const char* function = "batch_norm";
   BatchNormArgs args;
   args.axis = to_int(function, "axis", axis);
@@ -39,6 +57,7 @@ nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_
         "bnpp.BatchNorm has");
   }
   args.on_single = static_cast<OnSingle>(single);
+  args.keep = static_cast<Keep>(to_choice(function, "keep", keep, {"input", "output", "auto"}));
   const Array x = Array::required(function, "x", x_object),
               gamma = Array::input(function, "gamma", gamma_object),
               beta = Array::input(function, "beta", beta_object),
@@ -99,24 +118,69 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
   return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
 }
 
-nb::tuple backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
-  const auto& saved = to_saved<BatchNormSaved>("batch_norm_backward", saved_object);
-  const Backward arrays("batch_norm_backward", dy, saved, out);
-  const BatchNormGrads grads = arrays.grads<BatchNormGrads>();
+/// The arrays of one backward call.
+struct Backward {
+  Array dy, x, dx, dgamma, dbeta, dresidual;
+  nb::object dresidual_object = nb::none();
+
+  Backward(const char* function, nb::handle dy_object, const Saved& saved, nb::handle out)
+      : dy(Array::required(function, "dy", dy_object)),
+        x(saved.array(function)),
+        dx(out.is_none() ? Array::like(x) : Array::output(function, "out", out)),
+        dgamma(Array::vector(saved.channels(), saved.statistics())),
+        dbeta(Array::vector(saved.channels(), saved.statistics())),
+        dresidual(needs_dresidual(saved, out) ? Array::like(x) : Array()) {
+    if (!out.is_none()) {
+      Check(function).like(x.tensor(), dx.tensor(), "out");
+      check_overlap(function, dx, {{"dy", dy, true}, {saved.kept_name(), x, false}});
+    }
+    if (saved.core.residual)
+      dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
+  }
+
+  // Without ReLU the residual's gradient is dy itself, unless dx is about to be written there.
+  static bool needs_dresidual(const Saved& saved, nb::handle out) {
+    return saved.core.residual && (saved.core.activation == Activation::relu || !out.is_none());
+  }
+
+  BatchNormGrads grads() const {
+    BatchNormGrads g;
+    g.dy = dy.tensor();
+    g.dx = dx.tensor();
+    g.dgamma = dgamma.tensor();
+    g.dbeta = dbeta.tensor();
+    g.dresidual = dresidual.tensor();
+    return g;
+  }
+};
+
+nb::tuple backward(nb::handle dy, nb::handle saved_object, nb::handle dmean_object,
+                   nb::handle dvar_object, nb::handle out) {
+  constexpr const char* function = "batch_norm_backward";
+  const Saved& saved = to_saved(function, saved_object);
+  const Backward arrays(function, dy, saved, out);
+  const Array dmean = Array::input(function, "dmean", dmean_object),
+              dvar = Array::input(function, "dvar", dvar_object);
+  if (!out.is_none()) {
+    check_overlap(function, arrays.dx, {{"dmean", dmean, false}, {"dvar", dvar, false}});
+  }
+  BatchNormGrads grads = arrays.grads();
+  grads.mean_grad = dmean.tensor();
+  grads.var_grad = dvar.tensor();
   {
     nb::gil_scoped_release release;
     batch_norm_backward(saved.core, grads);
   }
-  return arrays.objects();
+  return nb::make_tuple(arrays.dx.object(), arrays.dgamma.object(), arrays.dbeta.object(),
+                        arrays.dresidual_object);
 }
 
 nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
-  const auto& saved = to_saved<BatchNormSaved>("batch_norm_inference_backward", saved_object);
+  const Saved& saved = to_saved("batch_norm_inference_backward", saved_object);
   const Backward arrays("batch_norm_inference_backward", dy, saved, out);
-  const DType dtype = statistics_dtype(saved.core.x.dtype);
-  const Array dmean = Array::vector(saved.channels(), dtype),
-              dvar = Array::vector(saved.channels(), dtype);
-  BatchNormGrads grads = arrays.grads<BatchNormGrads>();
+  const Array dmean = Array::vector(saved.channels(), saved.statistics()),
+              dvar = Array::vector(saved.channels(), saved.statistics());
+  BatchNormGrads grads = arrays.grads();
   grads.dmean = dmean.tensor();
   grads.dvar = dvar.tensor();
   {
@@ -129,43 +193,77 @@ nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle 
 
 }  // namespace
 
+Array Saved::array(const char* function) const {
+  Array array = Array::input(function, "x", kept);
+  if (!same_view(array.tensor(), keeps_output() ? core.y : core.x)) {
+    Check(function).refuse("saved refers to ", keeps_output() ? "a y" : "an x",
+                           " that was resized or moved since the forward call");
+  }
+  return array;
+}
+
+const Saved& to_saved(const char* function, nb::handle object) {
+  const Saved* saved = nullptr;
+  if (!nb::try_cast(object, saved) || saved == nullptr) {
+    Check(function).refuse<TypeError>("saved is of type ", type_of(object),
+                                      ", but it needs to be what the forward call returned");
+  }
+  if (!saved->reason.empty()) Check(function).refuse(saved->reason);
+  return *saved;
+}
+
 void bind_batch_norm(nb::module_& m) {
-  using S = Saved<BatchNormSaved>;
-  nb::class_<S> type(m, "Saved", "What a forward call leaves for its backward.");
-  bind_saved(type);
-  type.def_prop_ro(
-          "mean", [](const S& s) { return vector(s, s.core.mean); },
+  nb::class_<Saved>(m, "Saved", "What a forward call leaves for its backward.")
+      .def_prop_ro(
+          "mean", [](const Saved& s) { return vector_of(s, s.core.mean); },
           "Mean of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "var", [](const S& s) { return vector(s, s.core.var); },
+          "var", [](const Saved& s) { return vector_of(s, s.core.var); },
           "Biased variance of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "inv_std", [](const S& s) { return vector(s, s.core.inv_std); },
+          "inv_std", [](const Saved& s) { return vector_of(s, s.core.inv_std); },
           "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "count", [](const S& s) { return s.core.count; }, "Values a channel, m.")
+          "count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
       .def_prop_ro(
-          "frozen", [](const S& s) { return s.core.frozen; },
+          "shape", [](const Saved& s) { return shape_of(s.core.x); }, "The shape of x.")
+      .def_prop_ro(
+          "axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
+      .def_prop_ro(
+          "eps", [](const Saved& s) { return s.core.eps; }, "The eps of the call.")
+      .def_prop_ro(
+          "frozen", [](const Saved& s) { return s.core.frozen; },
           "Whether the statistics were given: constants of the backward.")
       .def_prop_ro(
-          "nbytes", [](const S& s) { return statistics_bytes(s.core) + mask_bytes_of(s); },
-          "Bytes it holds itself; x is only referred to.")
+          "keeps", [](const Saved& s) { return s.keeps_output() ? "output" : "input"; },
+          "What it refers to: 'input' for x, 'output' for y.")
+      .def_prop_ro(
+          "reason",
+          [](const Saved& s) { return s.reason.empty() ? std::nullopt : std::optional(s.reason); },
+          "Why it cannot serve a backward, or None.")
+      .def_prop_ro(
+          "mask_nbytes", [](const Saved& s) { return s.mask_bytes(); },
+          "Bytes of the ReLU mask, one bit an element.")
+      .def_prop_ro(
+          "nbytes", [](const Saved& s) { return statistics_bytes(s.core) + s.mask_bytes(); },
+          "Bytes it holds itself; x or y is only referred to.")
       .def(
-          "_moments", [](const S& s) { return to_tuple(s.core.moments()); },
+          "_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
           "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
-      .def("__repr__", [](const S& s) {
-        return "Saved(shape=" + shape_text(s.core.x) + ", axis=" + std::to_string(s.core.axis) +
-               ", count=" + std::to_string(s.core.count) + (s.core.frozen ? ", frozen" : "") +
-               (s.core.mask.empty() ? "" : ", relu") + (s.core.residual ? ", residual" : "") +
+      .def("__repr__", [](const Saved& s) {
+        return "Saved(shape=" + std::string(nb::repr(shape_of(s.core.x)).c_str()) +
+               ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
+               (s.core.frozen ? ", frozen" : "") + (s.core.mask.empty() ? "" : ", relu") +
+               (s.core.residual ? ", residual" : "") + (s.keeps_output() ? ", of y" : "") +
                (s.reason.empty() ? "" : ", x overwritten") + ")";
       });
   // Every argument may be None as far as nanobind is concerned: the refusals are ours.
   m.def("batch_norm", &forward, nb::arg("x").none(), nb::arg("gamma").none(),
         nb::arg("beta").none(), nb::arg("axis").none(), nb::arg("eps").none(),
         nb::arg("residual").none(), nb::arg("activation").none(), nb::arg("on_single").none(),
-        nb::arg("out").none());
+        nb::arg("out").none(), nb::arg("keep").none());
   m.def("batch_norm_backward", &backward, nb::arg("dy").none(), nb::arg("saved").none(),
-        nb::arg("out").none());
+        nb::arg("dmean").none(), nb::arg("dvar").none(), nb::arg("out").none());
   m.def("batch_norm_inference", &inference, nb::arg("x").none(), nb::arg("gamma").none(),
         nb::arg("beta").none(), nb::arg("mean").none(), nb::arg("var").none(),
         nb::arg("axis").none(), nb::arg("eps").none(), nb::arg("residual").none(),

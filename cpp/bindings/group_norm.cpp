@@ -7,13 +7,13 @@
 #include <utility>
 
 #include "arrays.h"
+#include "norm_saved.h"
 #include "norms/check.h"
-#include "saved.h"
 
 namespace bnpp::python {
 namespace {
 
-using GroupSaved = Saved<GroupNormSaved>;
+using GroupSaved = NormSaved<GroupNormSaved>;
 
 nb::object matrix(const GroupNormSaved& core, const ChannelVector& values, DType dtype) {
   const auto size = static_cast<std::int64_t>(values.size());
@@ -65,7 +65,7 @@ struct Forward {
       nb::gil_scoped_release release;
       saved = function(args);
     }
-    return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+    return nb::make_tuple(y.object(), new_norm_saved(std::move(saved), x, y));
   }
 };
 
@@ -89,8 +89,8 @@ nb::tuple instance(nb::handle x, nb::handle gamma, nb::handle beta, nb::handle a
 template <class Run>
 nb::tuple backward(const char* function, nb::handle dy, nb::handle saved_object, nb::handle out,
                    Run run) {
-  const GroupSaved& saved = to_saved<GroupNormSaved>(function, saved_object);
-  const Backward arrays(function, dy, saved, out);
+  const GroupSaved& saved = to_norm_saved<GroupNormSaved>(function, saved_object);
+  const NormBackward arrays(function, dy, saved, out);
   const auto grads = arrays.grads<GroupNormGrads>();
   {
     nb::gil_scoped_release release;

@@ -11,6 +11,7 @@ namespace nb = nanobind;
 
 namespace bnpp::python {
 void bind_batch_norm(nb::module_& m);
+void bind_derivatives(nb::module_& m);
 void bind_fold(nb::module_& m);
 void bind_group_norm(nb::module_& m);
 void bind_layer_norm(nb::module_& m);
@@ -29,6 +30,7 @@ NB_MODULE(_core, m) {
     }
   });
   bnpp::python::bind_batch_norm(m);
+  bnpp::python::bind_derivatives(m);
   bnpp::python::bind_fold(m);
   bnpp::python::bind_group_norm(m);
   bnpp::python::bind_layer_norm(m);

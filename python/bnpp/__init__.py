@@ -19,6 +19,13 @@ from bnpp._batch_norm import (
     batch_norm_inference_backward,
 )
 from bnpp._core import GroupNormSaved, LayerNormSaved, Saved
+from bnpp._derivatives import (
+    DoubleGradients,
+    FrozenDoubleGradients,
+    Tangents,
+    batch_norm_double_backward,
+    batch_norm_jvp,
+)
 from bnpp._fold import (
     Folded,
     FoldGradients,
@@ -62,9 +69,11 @@ __all__ = [
     "Affine",
     "AffineGradients",
     "BatchNorm",
+    "DoubleGradients",
     "FoldGradients",
     "FoldReport",
     "Folded",
+    "FrozenDoubleGradients",
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
@@ -80,13 +89,16 @@ __all__ = [
     "ResidualGradients",
     "RmsNormGradients",
     "Saved",
+    "Tangents",
     "__version__",
     "affine",
     "affine_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_double_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "batch_norm_jvp",
     "clear_memory",
     "fold_conv",
     "fold_conv_backward",

@@ -420,7 +420,16 @@ class BatchNorm:
     ) -> tuple[Array, _core.Saved]:
         on_single = "biased" if self.on_single == "biased" else "error"
         return _core.batch_norm(
-            x, self.gamma, self.beta, self.axis, self.eps, residual, activation, on_single, out
+            x,
+            self.gamma,
+            self.beta,
+            self.axis,
+            self.eps,
+            residual,
+            activation,
+            on_single,
+            out,
+            "input",
         )
 
     def _normalized_by(

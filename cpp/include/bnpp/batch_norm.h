@@ -21,10 +21,22 @@ enum class Activation : std::uint8_t { none, relu };
 /// What to do with one value a channel in training: refuse, or use its variance, 0.
 enum class OnSingle : std::uint8_t { error, biased };
 
+/// What the backward reads beside dy: x, or y, from which xh = (y - beta) / gamma (Rota Bulo et al.
+/// 2018, arXiv 1712.02616), so that x's memory is free. That needs no activation, no residual and
+/// |beta| + s <= 3 * |gamma| in every channel, s the smallest normal number of y's dtype: with y's
+/// unit roundoff u, the rounding of y is then an error of at most u * (|xh| + 3) in xh.
+enum class Keep : std::uint8_t {
+  input,
+  output,     // refused where it cannot be
+  automatic,  // y where it can be, else x
+};
+
 /// What a forward leaves for its backward: statistics in float64, one bit an element where there is
-/// a ReLU, and a view (not a copy) of x, which must still hold its values then.
+/// a ReLU, and a view (not a copy) of x or y, which must still hold its values then.
 struct BatchNormSaved {
-  ConstTensor x;
+  ConstTensor x;       // where y was kept only its shape counts
+  ConstTensor y;       // given where y was kept
+  ChannelVector beta;  // the same; else empty
   int axis = 1;
   double eps = 0;
   std::int64_t count = 0;        // values a channel, m
@@ -51,18 +63,22 @@ struct BatchNormArgs {
   double eps = 1e-5;
   Activation activation = Activation::none;
   OnSingle on_single = OnSingle::error;
+  Keep keep = Keep::input;
 };
 BatchNormSaved batch_norm(const BatchNormArgs& args);
 
 /// The gradients of sum(dy * y). Vectors (C,) may be of any dtype, or not given.
 ///   g = dy * [z > 0];  dbeta = sum g;  dgamma = sum g * xh;
 ///   dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m);  dresidual = g
+/// and of a loss that uses the batch's mean and biased variance, too:
+///   dx += mean_grad / m + 2 * var_grad * (x - mean) / m
 struct BatchNormGrads {
-  ConstTensor dy;        // like x
-  Tensor dx;             // like x; dy itself, or apart from dy and x
-  Tensor dgamma, dbeta;  // (C,)
-  Tensor dresidual;      // like x; only with a residual
-  Tensor dmean, dvar;    // (C,), only of batch_norm_inference_backward
+  ConstTensor dy;                   // like x
+  Tensor dx;                        // like x; dy itself, or apart from dy and x
+  Tensor dgamma, dbeta;             // (C,)
+  Tensor dresidual;                 // like x; only with a residual
+  Tensor dmean, dvar;               // (C,), only of batch_norm_inference_backward
+  ConstTensor mean_grad, var_grad;  // (C,), only of batch_norm_backward; not given: 0
 };
 void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grads);
 

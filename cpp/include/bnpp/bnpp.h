@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bnpp/batch_norm.h"
+#include "bnpp/derivatives.h"
 #include "bnpp/dtype.h"
 #include "bnpp/error.h"
 #include "bnpp/fold.h"

@@ -41,18 +41,26 @@ void scales(const ScaleArgs& t, std::ptrdiff_t channels) {
   });
 }
 
+template <class Lanes>
+BNPP_INLINE Vec load_or(const double* from, std::ptrdiff_t c, Lanes lanes, double otherwise) {
+  return from != nullptr ? load(from + c, lanes) : splat(otherwise);
+}
+
 void gradients(const GradientArgs& t, std::ptrdiff_t channels) {
-  const Vec count = splat(t.count), zero = splat(-0.0);
+  const Vec count = splat(t.count), two = splat(2);
   for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
     const Vec inv_std = load(t.inv_std + c, lanes), low = load(t.low + c, lanes);
+    const Vec slope = load_or(t.slope, c, lanes, 1);
     const Vec dbeta = load(t.sum_g + c, lanes);
-    const Vec dgamma = (load(t.sum_gx + c, lanes) - low * dbeta) * inv_std;
+    const Vec dgamma = (load(t.sum_gx + c, lanes) - low * dbeta) * slope * inv_std;
     const Vec a = load(t.gamma + c, lanes) * inv_std;
-    const Vec b = (zero - a) * inv_std * dgamma / count;
+    const Vec of_var = two * load_or(t.var_grad, c, lanes, 0);
+    const Vec b = (of_var - a * inv_std * dgamma) / count * slope;
+    const Vec of_mean = load_or(t.mean_grad, c, lanes, 0);
     store(t.sum_gx + c, dgamma, lanes);
     store(t.a + c, a, lanes);
     store(t.b + c, b, lanes);
-    store(t.c + c, (zero - a) * dbeta / count - b * low, lanes);
+    store(t.c + c, (of_mean - a * dbeta) / count - b * low, lanes);
   });
 }
 

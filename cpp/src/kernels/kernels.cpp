@@ -21,6 +21,7 @@
 #include "kernels/grad_input.inl.h"
 #include "kernels/weights.inl.h"
 #include "kernels/row_norm.inl.h"
+#include "kernels/combine.inl.h"
 // clang-format on
 
 namespace bnpp::BNPP_ISA {
@@ -29,9 +30,9 @@ extern const KernelTable table;
 const KernelTable table = {{
 #define BNPP_VERBS(name, type)                                                     \
   {{moments_rows<type>, affine<type, Layout::rows>, grad_sums<type, Layout::rows>, \
-    grad_input<type, Layout::rows>},                                               \
+    grad_input<type, Layout::rows>, combine<type, Layout::rows>},                  \
    {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>, \
-    grad_input<type, Layout::cols>}},
+    grad_input<type, Layout::cols>, combine<type, Layout::cols>}},
                                BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
                            },

@@ -8,6 +8,7 @@
 
 #include "norms/check.h"
 #include "norms/gradients.h"
+#include "norms/keep.h"
 #include "norms/moments.h"
 #include "norms/normalize.h"
 #include "norms/saved.h"
@@ -31,7 +32,13 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
                  "), but training needs two or more, or on_single=\"biased\"");
   }
 
+  const bool from_output = keeps_output(check, args, gamma, beta);
+
   BatchNormSaved saved = new_saved(x, plan, args.eps, std::move(gamma));
+  if (from_output) {
+    saved.y = args.y;
+    saved.beta = beta;
+  }
   saved.activation = args.activation;
   saved.residual = args.residual.given();
   if (args.activation == Activation::relu) add_mask(saved, plan);
@@ -66,11 +73,29 @@ void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grad
   }
   check_backward(check, saved, grads);
 
+  const auto given = [&](const ConstTensor& v, const char* name) {
+    return v.given() ? check.vector(v, saved.x, saved.axis, name, 0) : ChannelVector();
+  };
+  const ChannelVector mean_grad = given(grads.mean_grad, "dmean"),
+                      var_grad = given(grads.var_grad, "dvar");
+  const auto from = [](const ChannelVector& v, std::int64_t begin) {
+    return v.empty() ? nullptr : v.data() + begin;
+  };
   backward_pass(saved, grads, [&](std::int64_t begin, std::int64_t end, const GradientTerms& t) {
-    kernels().gradients(
-        {saved.gamma.data() + begin, saved.inv_std.data() + begin, t.low + begin, t.sum_g + begin,
-         static_cast<double>(saved.count), t.sum_gx + begin, t.a + begin, t.b + begin, t.c + begin},
-        end - begin);
+    GradientArgs args;
+    args.gamma = saved.gamma.data() + begin;
+    args.inv_std = saved.inv_std.data() + begin;
+    args.low = t.low + begin;
+    args.slope = t.slope != nullptr ? t.slope + begin : nullptr;
+    args.mean_grad = from(mean_grad, begin);
+    args.var_grad = from(var_grad, begin);
+    args.sum_g = t.sum_g + begin;
+    args.count = static_cast<double>(saved.count);
+    args.sum_gx = t.sum_gx + begin;
+    args.a = t.a + begin;
+    args.b = t.b + begin;
+    args.c = t.c + begin;
+    kernels().gradients(args, end - begin);
   });
 }
 

@@ -1,6 +1,5 @@
 #include "norms/gradients.h"
 
-#include "norms/moments.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
 #include "norms/saved.h"
@@ -18,45 +17,16 @@ GradTensors::GradTensors(const ConstTensor& dy, const ConstTensor& x, const Tens
       dresidual(dresidual, plan, threads),
       mask(mask) {}
 
-BlockGradSums::BlockGradSums(const Plan& plan)
-    : plan_(plan), g_(static_cast<std::size_t>(plan.blocks * plan.channels)), gx_(g_.size()) {}
-
-void BlockGradSums::reduce(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
-                           const Tile& tile, std::int64_t block, int worker) {
-  const Operand::View dy = t.dy.read(tile, worker), x = t.x.read(tile, worker);
-  const std::size_t first = index(block, tile.c0);
-  GradSumsTile args;
-  args.dy = dy.data;
-  args.dy_stride = dy.stride;
-  args.x = x.data;
-  args.x_stride = x.stride;
-  args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
-  args.mask_stride = plan_.mask_stride();
-  args.rows = plan_.rows(tile);
-  args.cols = plan_.cols(tile);
-  args.repeat = plan_.inner;
-  args.center = &center[static_cast<std::size_t>(tile.c0)];
-  args.sum_g = &g_[first];
-  args.sum_gx = &gx_[first];
-  verbs.grad_sums(args);
-}
-
-void BlockGradSums::add_up(std::int64_t begin, std::int64_t end) {
-  for_each_pair_of_blocks(plan_.blocks, [&](std::int64_t a, std::int64_t b) {
-    const std::size_t to = index(a, begin), from = index(b, begin);
-    for (std::size_t c = 0; c < static_cast<std::size_t>(end - begin); ++c) {
-      g_[to + c] += g_[from + c];
-      gx_[to + c] += gx_[from + c];
-    }
-  });
-}
-
 InputGradient::InputGradient(const Plan& plan, bool uses_x)
     : plan_(plan),
       uses_x_(uses_x),
       a_(static_cast<std::size_t>(plan.channels)),
       b_(a_.size()),
       c_(a_.size()) {}
+
+GradientTerms InputGradient::terms(BlockGradSums& sums, const double* low, const double* slope) {
+  return {sums.at(0, 0, 0), sums.at(1, 0, 0), low, slope, a_.data(), b_.data(), c_.data()};
+}
 
 void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
                           const Tile& tile, int worker) const {
@@ -88,12 +58,16 @@ void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const Channe
   t.dresidual.written(tile, worker);
 }
 
-void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
+void check_saved(const Check& check, const BatchNormSaved& saved) {
   if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
   if (saved.activation == Activation::relu && saved.mask.empty() && saved.x.size() > 0) {
     check.refuse(
         "saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
   }
+}
+
+void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
+  check_saved(check, saved);
   check.like(saved.x, grads.dy, "dy");
   check.like(saved.x, grads.dx, "dx");
   if (grads.dresidual.given()) {
@@ -117,24 +91,27 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
   }
   const int threads = threads_for(3 * saved.x.size() * size_of(saved.x.dtype));
   const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
-  const GradTensors tensors(grads.dy, saved.x, grads.dx, grads.dresidual,
-                            saved.mask.empty() ? nullptr : saved.mask.data(), plan, threads);
+  const GradTensors tensors(grads.dy, kept(saved), grads.dx, grads.dresidual, mask_of(saved), plan,
+                            threads);
 
+  const Sources sources(saved);
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
-  const GradientTerms terms = input.terms(sums);
-  ChannelVector center(saved.mean.size());
-  get_centers(saved, 0, plan.channels, center.data(), terms.low);
+  const GradientTerms terms = input.terms(sums, sources.low.data(), sources.slope_of_all());
   reduce_finish_map(
       plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
-        sums.reduce(kernel, tensors, center, tile, block, worker);
+        const GradSumsOf pair{tensors.dy.read(tile, worker), tensors.x.read(tile, worker),
+                              tensors.mask, sources.center};
+        grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sums.at(1, block, tile.c0));
       },
       [&](std::int64_t begin, std::int64_t end) {
         sums.add_up(begin, end);
         finish(begin, end, terms);
       },
-      [&](const Tile& tile, int worker) { input.apply(kernel, tensors, center, tile, worker); });
+      [&](const Tile& tile, int worker) {
+        input.apply(kernel, tensors, sources.center, tile, worker);
+      });
   write_vector(grads.dgamma, terms.sum_gx);
   write_vector(grads.dbeta, terms.sum_g);
 }

@@ -155,6 +155,7 @@ class Backward {
   Backward(const GroupNormSaved& saved, const GroupNormGrads& grads, const Plan& plan,
            ParameterSums& parameters, int workers)
       : saved_(saved),
+        plan_(plan),
         parameters_(parameters),
         group_channels_(group_channels(saved)),
         kernel_(verbs(saved.x.dtype, plan.layout)),
@@ -162,7 +163,7 @@ class Backward {
                  saved.mask.empty() ? nullptr : saved.mask.data(), plan, workers),
         sums_(plan),
         input_(plan, true),
-        terms_(input_.terms(sums_)),
+        terms_(input_.terms(sums_, nullptr, nullptr)),
         center_(index(plan.channels)),
         group_center_(index(saved.groups)),
         group_low_(group_center_.size()) {}
@@ -179,7 +180,9 @@ class Backward {
   }
 
   void reduce(const Tile& tile, std::int64_t block, int worker) {
-    sums_.reduce(kernel_, tensors_, center_, tile, block, worker);
+    const GradSumsOf pair{tensors_.dy.read(tile, worker), tensors_.x.read(tile, worker),
+                          tensors_.mask, center_};
+    grad_sums(kernel_, plan_, pair, tile, sums_.at(0, block, tile.c0), sums_.at(1, block, tile.c0));
   }
 
   void finish(std::int64_t sample, std::int64_t begin, std::int64_t end) {
@@ -212,6 +215,7 @@ class Backward {
   }
 
   const GroupNormSaved& saved_;
+  const Plan& plan_;
   ParameterSums& parameters_;
   const std::int64_t group_channels_;
   const Verbs& kernel_;

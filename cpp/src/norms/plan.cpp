@@ -31,6 +31,8 @@ constexpr std::int64_t kGroupAlign = 16;
 constexpr std::int64_t kColsRowsMin = 512, kColsRowsMax = 8192, kColsBlocks = 32;
 // The part of the last-level cache that the groups in work may take.
 constexpr std::int64_t kGroupsPart = 2;
+// Values of a tile that stays in the second-level cache, with those of two more tensors.
+constexpr std::int64_t kSmallTile = 32768;
 // Values of a tile of whole rows.
 constexpr std::int64_t kMapTile = 16384;
 // Tiles to have for threads to share, if the channels suffice.
@@ -148,6 +150,8 @@ std::int64_t Plan::tiles_in_memory_order() const {
 std::int64_t Plan::max_tile_size() const {
   return std::max(group_channels_ * runs_per_block_ * piece_length_, map_rows_ * channels * inner);
 }
+
+bool Plan::is_small(const Tile& t) const { return rows(t) <= 1 || rows(t) * cols(t) <= kSmallTile; }
 
 std::int64_t Plan::mask_row() const {
   return ceil_div(layout == Layout::rows ? inner : channels * inner, 8);

@@ -71,6 +71,8 @@ class Plan {
     return layout == Layout::rows ? t.i1 - t.i0 : (t.c1 - t.c0) * inner;
   }
   std::int64_t max_tile_size() const;
+  /// Whether a tile of a few tensors stays in the second-level cache while it is read repeatedly.
+  bool is_small(const Tile& t) const;
 
   /// The ReLU bits: one row of whole bytes for each row of the data.
   std::int64_t mask_bytes() const;

@@ -42,6 +42,10 @@ std::uint8_t* mask_of(BatchNormSaved& saved) {
   return saved.mask.empty() ? nullptr : saved.mask.data();
 }
 
+const std::uint8_t* mask_of(const BatchNormSaved& saved) {
+  return saved.mask.empty() ? nullptr : saved.mask.data();
+}
+
 void add_mask(BatchNormSaved& saved, const Plan& plan) {
   saved.mask.resize(static_cast<std::size_t>(plan.mask_bytes()));
 }
@@ -70,6 +74,39 @@ void get_centers(const BatchNormSaved& saved, std::int64_t begin, std::int64_t e
   kernels().centers({saved.mean.data() + begin, saved.mean_low.data() + begin,
                      saved.x.dtype == DType::float64, center + begin, low + begin},
                     end - begin);
+}
+
+namespace {
+
+// beta where y was kept: float32's part of it is representable beside y in every dtype but float64,
+// whose own beta is.
+Source source_of_y(const BatchNormSaved& saved, std::size_t c) {
+  const double beta = saved.beta[c], r = saved.inv_std[c];
+  const double center =
+      saved.y.dtype == DType::float64 ? beta : static_cast<double>(static_cast<float>(beta));
+  return {center, beta - center, r == 0 ? 0 : 1 / r / saved.gamma[c]};
+}
+
+}  // namespace
+
+const ConstTensor& kept(const BatchNormSaved& saved) { return saved.y.given() ? saved.y : saved.x; }
+
+Sources::Sources(const BatchNormSaved& saved)
+    : center(saved.mean.size()),
+      low(center.size()),
+      slope(center.size(), 1.0),
+      of_y(saved.y.given()) {
+  if (!of_y) {
+    const auto channels = static_cast<std::int64_t>(center.size());
+    get_centers(saved, 0, channels, center.data(), low.data());
+    return;
+  }
+  for (std::size_t c = 0; c < center.size(); ++c) {
+    const Source source = source_of_y(saved, c);
+    center[c] = source.center;
+    low[c] = source.low;
+    slope[c] = source.slope;
+  }
 }
 
 }  // namespace bnpp

@@ -18,6 +18,7 @@ MomentsView moments_of(BatchNormSaved& saved);
 
 /// The ReLU bits, or null.
 std::uint8_t* mask_of(BatchNormSaved& saved);
+const std::uint8_t* mask_of(const BatchNormSaved& saved);
 /// Room for the ReLU bits.
 void add_mask(BatchNormSaved& saved, const Plan& plan);
 
@@ -37,5 +38,25 @@ void set_variances(BatchNormSaved& saved, const double* m2, double count, std::i
 /// The means of channels [begin, end) as center + low; see CenterArgs.
 void get_centers(const BatchNormSaved& saved, std::int64_t begin, std::int64_t end, double* center,
                  double* low);
+
+/// The tensor that the backward reads for x: x itself, or y.
+const ConstTensor& kept(const BatchNormSaved& saved);
+
+/// How x - mean follows from it: (value - center - low) * slope, the centre such that subtracting
+/// it loses nothing. Of x itself the slope is 1 and the centre the mean; of
+/// y = gamma * inv_std * (x - mean) + beta it is beta.
+struct Source {
+  double center, low, slope;
+};
+
+/// Those of all channels.
+struct Sources {
+  ChannelVector center, low, slope;
+  bool of_y;  // else all slopes are 1
+
+  explicit Sources(const BatchNormSaved& saved);
+  const double* slope_of_all() const { return of_y ? slope.data() : nullptr; }
+  Source of_channel(std::size_t c) const { return {center[c], low[c], slope[c]}; }
+};
 
 }  // namespace bnpp
