@@ -379,3 +379,16 @@ def test_torch(groups, memory, dtype):
 def test_lists_are_read():
     x = data(Case((2, 6, 4), 1, ""), np.float64)[0]
     assert np.array_equal(bnpp.group_norm(x.tolist(), 3)[0], bnpp.group_norm(x, 3)[0])
+
+
+@pytest.mark.parametrize("order", ["fortran", "channels_last", "negative", "gaps"])
+@pytest.mark.parametrize("shape", [(3, 6, 5, 7), (2, 4, 17, 19)], ids=str)
+def test_arrays_of_different_orders(order, shape, dtype):
+    """The residual, dy and outputs may lie otherwise than x does."""
+    x, gamma, beta, residual, dy = data(Case(shape, 1, ""), dtype)
+    expected = everything(x, 2, gamma, beta, residual, dy, 1)
+    turn = ORDERS[order]
+    out = turn(np.empty_like(x))
+    found = everything(x, 2, gamma, beta, turn(residual), turn(dy), 1, out)
+    for a, b in zip(expected, found, strict=True):
+        assert np.array_equal(a, b)
