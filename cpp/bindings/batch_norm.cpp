@@ -1,4 +1,5 @@
-// batch_norm, batch_norm_inference, their backwards, and what a forward saves for its backward.
+// batch_norm, batch_norm_inference, batch_renorm, their backwards, and what a forward saves for its
+// backward.
 #include "bnpp/batch_norm.h"
 
 #include <nanobind/nanobind.h>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "arrays.h"
+#include "bnpp/batch_renorm.h"
 #include "bnpp/error.h"
 #include "norm_saved.h"
 #include "norms/check.h"
@@ -21,7 +23,8 @@ namespace {
 std::int64_t statistics_bytes(const BatchNormSaved& saved) {
   const auto vectors = {saved.mean.size(),   saved.mean_low.size(), saved.m2.size(),
                         saved.m2_low.size(), saved.var.size(),      saved.inv_std.size(),
-                        saved.gamma.size(),  saved.beta.size()};
+                        saved.gamma.size(),  saved.beta.size(),     saved.r.size(),
+                        saved.d.size()};
   std::size_t values = 0;
   for (const std::size_t size : vectors) values += size;
   return static_cast<std::int64_t>(values * sizeof(double));
@@ -29,6 +32,12 @@ std::int64_t statistics_bytes(const BatchNormSaved& saved) {
 
 nb::object vector_of(const Saved& saved, const ChannelVector& values) {
   return constant_vector(values.data(), saved.channels(), saved.statistics());
+}
+
+// None where the norm has no such vector.
+nb::object optional_vector(const Saved& saved, const ChannelVector& values) {
+  const bool none = values.empty() && !saved.core.mean.empty();
+  return none ? nb::object(nb::none()) : vector_of(saved, values);
 }
 
 nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
@@ -118,6 +127,48 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
   return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
 }
 
+nb::tuple renorm_forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
+                         nb::handle mean_object, nb::handle var_object, nb::handle r_max,
+                         nb::handle d_max, nb::handle axis, nb::handle eps,
+                         nb::handle residual_object, nb::handle activation, nb::handle on_single,
+                         nb::handle out) {
+  constexpr const char* function = "batch_renorm";
+  BatchRenormArgs args;
+  args.axis = to_int(function, "axis", axis);
+  args.eps = to_double(function, "eps", eps);
+  args.r_max = to_double(function, "r_max", r_max);
+  args.d_max = to_double(function, "d_max", d_max);
+  args.activation = to_activation(function, activation);
+  args.on_single =
+      static_cast<OnSingle>(to_choice(function, "on_single", on_single, {"error", "biased"}));
+  const Array x = Array::required(function, "x", x_object),
+              gamma = Array::input(function, "gamma", gamma_object),
+              beta = Array::input(function, "beta", beta_object),
+              mean = Array::required(function, "running_mean", mean_object),
+              var = Array::required(function, "running_var", var_object),
+              residual = Array::input(function, "residual", residual_object);
+  const Array y = forward_output(function, out, x,
+                                 {{"x", x, true},
+                                  {"residual", residual, true},
+                                  {"gamma", gamma, false},
+                                  {"beta", beta, false},
+                                  {"running_mean", mean, false},
+                                  {"running_var", var, false}});
+  args.x = x.tensor();
+  args.gamma = gamma.tensor();
+  args.beta = beta.tensor();
+  args.running_mean = mean.tensor();
+  args.running_var = var.tensor();
+  args.residual = residual.tensor();
+  args.y = y.tensor();
+  BatchNormSaved saved;
+  {
+    nb::gil_scoped_release release;
+    saved = batch_renorm(args);
+  }
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+}
+
 /// The arrays of one backward call.
 struct Backward {
   Array dy, x, dx, dgamma, dbeta, dresidual;
@@ -191,6 +242,18 @@ nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle 
                         dmean.object(), dvar.object(), arrays.dresidual_object);
 }
 
+nb::tuple renorm_backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
+  const Saved& saved = to_saved("batch_renorm_backward", saved_object);
+  const Backward arrays("batch_renorm_backward", dy, saved, out);
+  const BatchNormGrads grads = arrays.grads();
+  {
+    nb::gil_scoped_release release;
+    batch_renorm_backward(saved.core, grads);
+  }
+  return nb::make_tuple(arrays.dx.object(), arrays.dgamma.object(), arrays.dbeta.object(),
+                        arrays.dresidual_object);
+}
+
 }  // namespace
 
 Array Saved::array(const char* function) const {
@@ -223,6 +286,12 @@ void bind_batch_norm(nb::module_& m) {
       .def_prop_ro(
           "inv_std", [](const Saved& s) { return vector_of(s, s.core.inv_std); },
           "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
+      .def_prop_ro(
+          "r", [](const Saved& s) { return optional_vector(s, s.core.r); },
+          "The factor by which batch_renorm corrected each channel, or None.")
+      .def_prop_ro(
+          "d", [](const Saved& s) { return optional_vector(s, s.core.d); },
+          "The shift by which batch_renorm corrected each channel, or None.")
       .def_prop_ro(
           "count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
       .def_prop_ro(
@@ -270,6 +339,13 @@ void bind_batch_norm(nb::module_& m) {
         nb::arg("activation").none(), nb::arg("out").none(), nb::arg("save"));
   m.def("batch_norm_inference_backward", &inference_backward, nb::arg("dy").none(),
         nb::arg("saved").none(), nb::arg("out").none());
+  m.def("batch_renorm", &renorm_forward, nb::arg("x").none(), nb::arg("gamma").none(),
+        nb::arg("beta").none(), nb::arg("running_mean").none(), nb::arg("running_var").none(),
+        nb::arg("r_max").none(), nb::arg("d_max").none(), nb::arg("axis").none(),
+        nb::arg("eps").none(), nb::arg("residual").none(), nb::arg("activation").none(),
+        nb::arg("on_single").none(), nb::arg("out").none());
+  m.def("batch_renorm_backward", &renorm_backward, nb::arg("dy").none(), nb::arg("saved").none(),
+        nb::arg("out").none());
 }
 
 }  // namespace bnpp::python

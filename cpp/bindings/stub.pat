@@ -10,12 +10,12 @@ _core.__prefix__:
     _Vector: TypeAlias = NDArray[np.float64]
     _Parts: TypeAlias = tuple[_Vector, _Vector, _Vector, _Vector, _Vector]
 
-_core.(Saved|GroupNormSaved).(mean|var|inv_std):
+_core.(Saved|ConditionalBatchNormSaved|GroupNormSaved).(mean|var|inv_std):
     @property
     def \2(self) -> _Array:
         \doc
 
-_core.(Saved|GroupNormSaved).shape:
+_core.(Saved|ConditionalBatchNormSaved|GroupNormSaved).shape:
     @property
     def shape(self) -> tuple[int, ...]:
         \doc
@@ -36,6 +36,35 @@ _core.batch_norm_inference$:
 
 _core.batch_norm_inference_backward$:
     def batch_norm_inference_backward(dy: object, saved: Saved, out: object) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array | None]: ...
+
+_core.Saved.(r|d)$:
+    @property
+    def \1(self) -> _Array | None:
+        \doc
+
+_core.batch_renorm$:
+    def batch_renorm(x: object, gamma: object, beta: object, running_mean: object, running_var: object, r_max: float, d_max: float, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, Saved]: ...
+
+_core.batch_renorm_backward$:
+    def batch_renorm_backward(dy: object, saved: Saved, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
+
+_core.part_backward$:
+    def part_backward(dy: object, saved: Saved, dx: _Array, dresidual: _Array | None) -> tuple[_Vector, ...]: ...
+
+_core.whole_output$:
+    def whole_output(function: str, out: object, like: object, inputs: list[tuple[str, object, bool]]) -> _Array: ...
+
+_core.ConditionalBatchNormSaved.__suffix__:
+    def _moments(self) -> _Parts: ...
+
+_core.conditional_batch_norm$:
+    def conditional_batch_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, ConditionalBatchNormSaved]: ...
+
+_core.conditional_batch_norm_inference$:
+    def conditional_batch_norm_inference(x: object, gamma: object, beta: object, mean: object, var: object, axis: int, eps: float, residual: object, activation: str | None, out: object, save: bool) -> tuple[_Array, ConditionalBatchNormSaved]: ...
+
+_core.conditional_batch_norm_backward$:
+    def conditional_batch_norm_backward(dy: object, saved: ConditionalBatchNormSaved, out: object) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array | None]: ...
 
 _core.group_norm$:
     def group_norm(x: object, groups: int, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupNormSaved]: ...

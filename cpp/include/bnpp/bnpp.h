@@ -2,6 +2,8 @@
 #pragma once
 
 #include "bnpp/batch_norm.h"
+#include "bnpp/batch_renorm.h"
+#include "bnpp/conditional_batch_norm.h"
 #include "bnpp/derivatives.h"
 #include "bnpp/dtype.h"
 #include "bnpp/error.h"

@@ -66,6 +66,13 @@ void check_saved(const Check& check, const BatchNormSaved& saved) {
   }
 }
 
+void check_no_renorm(const Check& check, const BatchNormSaved& saved) {
+  if (saved.r.empty()) return;
+  check.refuse(
+      "saved comes from batch_renorm, but it needs to come from batch_norm or "
+      "batch_norm_inference");
+}
+
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
   check_saved(check, saved);
   check.like(saved.x, grads.dy, "dy");

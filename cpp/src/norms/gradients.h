@@ -33,12 +33,19 @@ struct GradTensors {
               const Tensor& dresidual, const std::uint8_t* mask, const Plan& plan, int threads);
 };
 
+/// dx = a * g + b * (x - center) + c.
+struct InputCoefficients {
+  double *a, *b, *c;
+};
+
 /// The coefficients of dx, about the channels' centres.
 class InputGradient {
  public:
   InputGradient(const Plan& plan, bool uses_x);
 
   GradientTerms terms(BlockGradSums& sums, const double* low, const double* slope);
+  /// a, b and c of all channels alone.
+  InputCoefficients coefficients() { return {a_.data(), b_.data(), c_.data()}; }
 
   void apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
              const Tile& tile, int worker) const;
@@ -51,6 +58,8 @@ class InputGradient {
 
 /// Refuses a `saved` that is empty or lacks its ReLU bits.
 void check_saved(const Check& check, const BatchNormSaved& saved);
+/// Refuses one of batch_renorm, for norms that do not know its r and d.
+void check_no_renorm(const Check& check, const BatchNormSaved& saved);
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads);
 
 /// Fills grads.dx, dresidual, dgamma and dbeta; finish(begin, end, terms) is called once for every

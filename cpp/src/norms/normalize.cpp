@@ -21,10 +21,15 @@ Normalize::Normalize(const Plan& plan, const ConstTensor& residual, Activation a
 
 void Normalize::set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
                              const ChannelVector& beta) {
+  set_channels(begin, end, saved, saved.gamma.data(), beta.data());
+}
+
+void Normalize::set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
+                             const double* gamma, const double* beta) {
   double* const low = offset_.data();  // until the offsets take their place
   get_centers(saved, begin, end, center_.data(), low);
-  kernels().scales({saved.gamma.data() + begin, beta.data() + begin, saved.inv_std.data() + begin,
-                    low + begin, scale_.data() + begin, offset_.data() + begin},
+  kernels().scales({gamma + begin, beta + begin, saved.inv_std.data() + begin, low + begin,
+                    scale_.data() + begin, offset_.data() + begin},
                    end - begin);
 }
 
