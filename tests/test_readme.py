@@ -7,7 +7,14 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("page", "examples"), [("README.md", 5), ("docs/folding.md", 8), ("docs/derivatives.md", 25)]
+    ("page", "examples"),
+    [
+        ("README.md", 5),
+        ("docs/folding.md", 8),
+        ("docs/derivatives.md", 25),
+        ("docs/variants.md", 16),
+        ("docs/whitening.md", 4),
+    ],
 )
 def test_examples(page, examples):
     path = Path(__file__).parents[1] / page

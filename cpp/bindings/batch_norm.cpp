@@ -1,4 +1,5 @@
-// batch_norm, batch_norm_inference, their backwards, and what a forward saves for its backward.
+// batch_norm, batch_norm_inference, batch_renorm, their backwards, and what a forward saves for its
+// backward.
 #include "bnpp/batch_norm.h"
 
 #include <nanobind/nanobind.h>
@@ -10,7 +11,9 @@
 #include <utility>
 
 #include "arrays.h"
+#include "bnpp/batch_renorm.h"
 #include "bnpp/error.h"
+#include "norm_saved.h"
 #include "norms/check.h"
 #include "saved.h"
 
@@ -20,7 +23,8 @@ namespace {
 std::int64_t statistics_bytes(const BatchNormSaved& saved) {
   const auto vectors = {saved.mean.size(),   saved.mean_low.size(), saved.m2.size(),
                         saved.m2_low.size(), saved.var.size(),      saved.inv_std.size(),
-                        saved.gamma.size(),  saved.beta.size()};
+                        saved.gamma.size(),  saved.beta.size(),     saved.r.size(),
+                        saved.d.size()};
   std::size_t values = 0;
   for (const std::size_t size : vectors) values += size;
   return static_cast<std::int64_t>(values * sizeof(double));
@@ -30,24 +34,10 @@ nb::object vector_of(const Saved& saved, const ChannelVector& values) {
   return constant_vector(values.data(), saved.channels(), saved.statistics());
 }
 
-nb::tuple shape_of(const Saved& saved) {
-  nb::list sizes;
-  for (int d = 0; d < saved.core.x.ndim; ++d) sizes.append(saved.core.x.shape[d]);
-  return nb::tuple(sizes);
-}
-
-Activation to_activation(const char* function, nb::handle object) {
-  return static_cast<Activation>(to_choice(function, "activation", object, {"", "relu"}));
-}
-
-// The output of a forward: the caller's, or a new one like x.
-Array forward_output(const char* function, nb::handle out, const Array& x,
-                     std::initializer_list<Neighbour> inputs) {
-  if (out.is_none()) return Array::like(x);
-  Array array = Array::output(function, "out", out);
-  Check(function).like(x.tensor(), array.tensor(), "out");
-  check_overlap(function, array, inputs);
-  return array;
+// None where the norm has no such vector.
+nb::object optional_vector(const Saved& saved, const ChannelVector& values) {
+  const bool none = values.empty() && !saved.core.mean.empty();
+  return none ? nb::object(nb::none()) : vector_of(saved, values);
 }
 
 nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
@@ -137,6 +127,48 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
   return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
 }
 
+nb::tuple renorm_forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
+                         nb::handle mean_object, nb::handle var_object, nb::handle r_max,
+                         nb::handle d_max, nb::handle axis, nb::handle eps,
+                         nb::handle residual_object, nb::handle activation, nb::handle on_single,
+                         nb::handle out) {
+  constexpr const char* function = "batch_renorm";
+  BatchRenormArgs args;
+  args.axis = to_int(function, "axis", axis);
+  args.eps = to_double(function, "eps", eps);
+  args.r_max = to_double(function, "r_max", r_max);
+  args.d_max = to_double(function, "d_max", d_max);
+  args.activation = to_activation(function, activation);
+  args.on_single =
+      static_cast<OnSingle>(to_choice(function, "on_single", on_single, {"error", "biased"}));
+  const Array x = Array::required(function, "x", x_object),
+              gamma = Array::input(function, "gamma", gamma_object),
+              beta = Array::input(function, "beta", beta_object),
+              mean = Array::required(function, "running_mean", mean_object),
+              var = Array::required(function, "running_var", var_object),
+              residual = Array::input(function, "residual", residual_object);
+  const Array y = forward_output(function, out, x,
+                                 {{"x", x, true},
+                                  {"residual", residual, true},
+                                  {"gamma", gamma, false},
+                                  {"beta", beta, false},
+                                  {"running_mean", mean, false},
+                                  {"running_var", var, false}});
+  args.x = x.tensor();
+  args.gamma = gamma.tensor();
+  args.beta = beta.tensor();
+  args.running_mean = mean.tensor();
+  args.running_var = var.tensor();
+  args.residual = residual.tensor();
+  args.y = y.tensor();
+  BatchNormSaved saved;
+  {
+    nb::gil_scoped_release release;
+    saved = batch_renorm(args);
+  }
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+}
+
 /// The arrays of one backward call.
 struct Backward {
   Array dy, x, dx, dgamma, dbeta, dresidual;
@@ -210,6 +242,18 @@ nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle 
                         dmean.object(), dvar.object(), arrays.dresidual_object);
 }
 
+nb::tuple renorm_backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
+  const Saved& saved = to_saved("batch_renorm_backward", saved_object);
+  const Backward arrays("batch_renorm_backward", dy, saved, out);
+  const BatchNormGrads grads = arrays.grads();
+  {
+    nb::gil_scoped_release release;
+    batch_renorm_backward(saved.core, grads);
+  }
+  return nb::make_tuple(arrays.dx.object(), arrays.dgamma.object(), arrays.dbeta.object(),
+                        arrays.dresidual_object);
+}
+
 }  // namespace
 
 Array Saved::array(const char* function) const {
@@ -243,8 +287,15 @@ void bind_batch_norm(nb::module_& m) {
           "inv_std", [](const Saved& s) { return vector_of(s, s.core.inv_std); },
           "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
+          "r", [](const Saved& s) { return optional_vector(s, s.core.r); },
+          "The factor by which batch_renorm corrected each channel, or None.")
+      .def_prop_ro(
+          "d", [](const Saved& s) { return optional_vector(s, s.core.d); },
+          "The shift by which batch_renorm corrected each channel, or None.")
+      .def_prop_ro(
           "count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
-      .def_prop_ro("shape", &shape_of, "The shape of x.")
+      .def_prop_ro(
+          "shape", [](const Saved& s) { return shape_of(s.core.x); }, "The shape of x.")
       .def_prop_ro(
           "axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
       .def_prop_ro(
@@ -269,7 +320,7 @@ void bind_batch_norm(nb::module_& m) {
           "_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
           "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
       .def("__repr__", [](const Saved& s) {
-        return "Saved(shape=" + std::string(nb::repr(shape_of(s)).c_str()) +
+        return "Saved(shape=" + std::string(nb::repr(shape_of(s.core.x)).c_str()) +
                ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
                (s.core.frozen ? ", frozen" : "") + (s.core.mask.empty() ? "" : ", relu") +
                (s.core.residual ? ", residual" : "") + (s.keeps_output() ? ", of y" : "") +
@@ -288,6 +339,13 @@ void bind_batch_norm(nb::module_& m) {
         nb::arg("activation").none(), nb::arg("out").none(), nb::arg("save"));
   m.def("batch_norm_inference_backward", &inference_backward, nb::arg("dy").none(),
         nb::arg("saved").none(), nb::arg("out").none());
+  m.def("batch_renorm", &renorm_forward, nb::arg("x").none(), nb::arg("gamma").none(),
+        nb::arg("beta").none(), nb::arg("running_mean").none(), nb::arg("running_var").none(),
+        nb::arg("r_max").none(), nb::arg("d_max").none(), nb::arg("axis").none(),
+        nb::arg("eps").none(), nb::arg("residual").none(), nb::arg("activation").none(),
+        nb::arg("on_single").none(), nb::arg("out").none());
+  m.def("batch_renorm_backward", &renorm_backward, nb::arg("dy").none(), nb::arg("saved").none(),
+        nb::arg("out").none());
 }
 
 }  // namespace bnpp::python

@@ -11,9 +11,13 @@ namespace nb = nanobind;
 
 namespace bnpp::python {
 void bind_batch_norm(nb::module_& m);
+void bind_conditional_batch_norm(nb::module_& m);
 void bind_derivatives(nb::module_& m);
 void bind_fold(nb::module_& m);
+void bind_group_norm(nb::module_& m);
+void bind_layer_norm(nb::module_& m);
 void bind_moments(nb::module_& m);
+void bind_parts(nb::module_& m);
 void bind_runtime(nb::module_& m);
 }  // namespace bnpp::python
 
@@ -28,9 +32,13 @@ NB_MODULE(_core, m) {
     }
   });
   bnpp::python::bind_batch_norm(m);
+  bnpp::python::bind_conditional_batch_norm(m);
   bnpp::python::bind_derivatives(m);
   bnpp::python::bind_fold(m);
+  bnpp::python::bind_group_norm(m);
+  bnpp::python::bind_layer_norm(m);
   bnpp::python::bind_moments(m);
+  bnpp::python::bind_parts(m);
   bnpp::python::bind_pool(m);
   bnpp::python::bind_runtime(m);
 }

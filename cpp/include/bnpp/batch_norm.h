@@ -43,7 +43,8 @@ struct BatchNormSaved {
   ChannelVector mean, mean_low;  // the mean is mean + mean_low
   ChannelVector m2, m2_low;      // sum of (x - mean)^2, m2 + m2_low; none if frozen
   ChannelVector var, inv_std;    // biased variance; 1 / sqrt(var + eps)
-  ChannelVector gamma;           // all ones where none was given
+  ChannelVector gamma;           // all ones where none was given; of batch_renorm gamma * r
+  ChannelVector r, d;            // of batch_renorm, else empty
   std::vector<std::uint8_t, Recycling<std::uint8_t>> mask;  // z > 0, in x's own memory order
   Activation activation = Activation::none;
   bool residual = false;  // a residual was added

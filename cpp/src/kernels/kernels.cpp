@@ -19,6 +19,8 @@
 #include "kernels/affine.inl.h"
 #include "kernels/grad_sums.inl.h"
 #include "kernels/grad_input.inl.h"
+#include "kernels/weights.inl.h"
+#include "kernels/row_norm.inl.h"
 #include "kernels/combine.inl.h"
 // clang-format on
 
@@ -31,6 +33,12 @@ const KernelTable table = {{
     grad_input<type, Layout::rows>, combine<type, Layout::rows>},                  \
    {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>, \
     grad_input<type, Layout::cols>, combine<type, Layout::cols>}},
+                               BNPP_DTYPES(BNPP_VERBS)
+#undef BNPP_VERBS
+                           },
+                           {
+#define BNPP_VERBS(name, type) \
+  {weighted_moments<type>, row_affine<type>, row_grad_sums<type>, row_grad_input<type>},
                                BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
                            },

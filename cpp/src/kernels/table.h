@@ -1,5 +1,5 @@
-// The alphabet: five verbs, each in two layouts and for each dtype, as a table of function
-// pointers. Plain data only: the per-ISA units include this file.
+// The alphabet: five verbs, each in two layouts and for each dtype, and three for statistics of
+// rows, as a table of function pointers. Plain data only: the per-ISA units include this file.
 //
 // Every kernel works on one tile: `rows` runs of `cols` contiguous elements, the runs `*_stride`
 // elements apart. In layout `rows` the whole tile belongs to one channel and every parameter is one
@@ -126,6 +126,64 @@ struct Verbs {
   void (*combine)(const CombineTile&);
 };
 
+// Norms whose statistics belong to a row (layer norm): center, scale, shift, b and c have one
+// number a row, gamma and beta one a column.
+
+// y = ((x - center) * scale + shift) * gamma + beta
+struct RowAffineTile {
+  const void* x;
+  void* y;
+  std::ptrdiff_t x_stride, y_stride;
+  std::ptrdiff_t rows, cols;
+  const double *center, *scale, *shift;
+  const double *gamma, *beta;
+  bool stream;
+};
+
+// The sums of each row about its shift K, weighted: weight = sum w, s1 = sum w * (x - K),
+// s2 = sum w * (x - K)^2. The weights are float64 where x is, else float32; an x of weight 0 may be
+// anything.
+struct WeightedMomentsTile {
+  const void *x, *weights;
+  std::ptrdiff_t x_stride, weights_stride;
+  std::ptrdiff_t rows, cols;
+  BlockSums sums;
+  double* weight;
+};
+
+// Of each row sum_h = sum h and sum_hx = sum h * (x - center), with h = dy * gamma; with weights
+// without those of weight 0 whose x is not finite.
+struct RowGradSumsTile {
+  const void *dy, *x;
+  const void* weights;  // or null
+  std::ptrdiff_t dy_stride, x_stride, weights_stride;
+  std::ptrdiff_t rows, cols;
+  const double *center, *gamma;
+  double *sum_h, *sum_hx;
+};
+
+// With xh = (x - center) * scale + shift: dx = h * scale + w * (b * xh + c), and the sums of dy *
+// xh and dy of the tile's rows are added to each column's dgamma and dbeta, for float64 as pairs
+// with what is low. Weights w as above, else 1.
+struct RowGradInputTile {
+  const void *dy, *x;
+  const void* weights;  // or null
+  void* dx;
+  std::ptrdiff_t dy_stride, x_stride, weights_stride, dx_stride;
+  std::ptrdiff_t rows, cols;
+  const double *center, *scale, *shift, *b, *c;
+  const double* gamma;
+  double *dgamma, *dgamma_low, *dbeta, *dbeta_low;
+  bool stream;
+};
+
+struct RowVerbs {
+  void (*weighted_moments)(const WeightedMomentsTile&);
+  void (*affine)(const RowAffineTile&);
+  void (*grad_sums)(const RowGradSumsTile&);
+  void (*grad_input)(const RowGradInputTile&);
+};
+
 enum class Layout : std::uint8_t { rows, cols };
 
 #define BNPP_ONE(name, type) +1
@@ -134,6 +192,7 @@ inline constexpr std::size_t kDTypes = 0 BNPP_DTYPES(BNPP_ONE), kLayouts = 2;
 
 struct KernelTable {
   Verbs verbs[kDTypes][kLayouts];
+  RowVerbs row_verbs[kDTypes];
   // The moments of `channels` channels from the sums of `count` values each; the arrays may be the
   // same.
   void (*moments_of_sums)(const BlockSums&, double count, std::ptrdiff_t channels,

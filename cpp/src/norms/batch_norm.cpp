@@ -13,19 +13,24 @@
 #include "norms/normalize.h"
 #include "norms/saved.h"
 #include "norms/schedule.h"
+#include "norms/training.h"
 #include "runtime/dispatch.h"
 
 namespace bnpp {
 
 BatchNormSaved batch_norm(const BatchNormArgs& args) {
-  const Check check("batch_norm");
+  return training_forward(Check("batch_norm"), args, nullptr);
+}
+
+BatchNormSaved training_forward(const Check& check, const BatchNormArgs& args,
+                                const Adjust& adjust) {
   const ConstTensor& x = args.x;
   const int axis = check.axis_of(x, args.axis);
   check.eps(args.eps);
   check.like(x, args.y, "y");
   if (args.residual.given()) check.like(x, args.residual, "residual");
   ChannelVector gamma = check.vector(args.gamma, x, axis, "gamma", 1);
-  const ChannelVector beta = check.vector(args.beta, x, axis, "beta", 0);
+  ChannelVector beta = check.vector(args.beta, x, axis, "beta", 0);
   const Plan plan(x, axis);
   if (plan.count == 1 && plan.channels > 0 && args.on_single == OnSingle::error) {
     check.refuse("x has one value a channel (shape ", shape_text(x), ", axis ", axis,
@@ -57,6 +62,7 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
       [&](std::int64_t begin, std::int64_t end) {
         blocks.merge(begin, end);
         set_variances(saved, saved.m2.data(), static_cast<double>(plan.count), begin, end);
+        if (adjust) adjust(saved, beta, begin, end);
         normalize.set_channels(begin, end, saved, beta);
       },
       [&](const Tile& tile, int worker) {
@@ -71,8 +77,15 @@ void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grad
     check.refuse(
         "saved comes from batch_norm_inference, whose backward is batch_norm_inference_backward");
   }
+  if (!saved.r.empty()) {
+    check.refuse("saved comes from batch_renorm, whose backward is batch_renorm_backward");
+  }
   check_backward(check, saved, grads);
+  training_backward(check, saved, grads);
+}
 
+void training_backward(const Check& check, const BatchNormSaved& saved,
+                       const BatchNormGrads& grads) {
   const auto given = [&](const ConstTensor& v, const char* name) {
     return v.given() ? check.vector(v, saved.x, saved.axis, name, 0) : ChannelVector();
   };

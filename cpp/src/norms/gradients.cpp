@@ -7,73 +7,56 @@
 #include "runtime/dispatch.h"
 
 namespace bnpp {
-namespace {
 
-/// The tensors of one backward call.
-struct Tensors {
-  Operand dy, x, dx, dresidual;
-  const std::uint8_t* mask;
+GradTensors::GradTensors(const ConstTensor& dy, const ConstTensor& x, const Tensor& dx,
+                         const Tensor& dresidual, const std::uint8_t* mask, const Plan& plan,
+                         int threads)
+    : dy(dy, plan, threads),
+      x(x, plan, threads),
+      dx(dx, plan, threads),
+      dresidual(dresidual, plan, threads),
+      mask(mask) {}
 
-  Tensors(const BatchNormSaved& saved, const BatchNormGrads& grads, const Plan& plan, int threads)
-      : dy(grads.dy, plan, threads),
-        x(kept(saved), plan, threads),
-        dx(grads.dx, plan, threads),
-        dresidual(grads.dresidual, plan, threads),
-        mask(mask_of(saved)) {}
-};
+InputGradient::InputGradient(const Plan& plan, bool uses_x)
+    : plan_(plan),
+      uses_x_(uses_x),
+      a_(static_cast<std::size_t>(plan.channels)),
+      b_(a_.size()),
+      c_(a_.size()) {}
 
-/// The coefficients of dx, about the channels' centres.
-class InputGradient {
- public:
-  InputGradient(const Plan& plan, bool uses_x)
-      : plan_(plan),
-        uses_x_(uses_x),
-        a_(static_cast<std::size_t>(plan.channels)),
-        b_(a_.size()),
-        c_(a_.size()) {}
+GradientTerms InputGradient::terms(BlockGradSums& sums, const double* low, const double* slope) {
+  return {sums.at(0, 0, 0), sums.at(1, 0, 0), low, slope, a_.data(), b_.data(), c_.data()};
+}
 
-  GradientTerms terms(BlockGradSums& sums, const Sources& sources) {
-    return {sums.at(0, 0, 0), sums.at(1, 0, 0), sources.low.data(), sources.slope_of_all(),
-            a_.data(),        b_.data(),        c_.data()};
-  }
-
-  void apply(const Verbs& verbs, const Tensors& t, const ChannelVector& center, const Tile& tile,
-             int worker) const {
-    const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
-                        dresidual = t.dresidual.write(tile, worker);
-    const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
-    const auto first = static_cast<std::size_t>(tile.c0);
-    GradInputTile args;
-    args.dy = dy.data;
-    args.dy_stride = dy.stride;
-    args.x = x.data;
-    args.x_stride = x.stride;
-    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
-    args.mask_stride = plan_.mask_stride();
-    args.dx = dx.data;
-    args.dx_stride = dx.stride;
-    args.dresidual = dresidual.data;
-    args.dresidual_stride = dresidual.stride;
-    args.rows = plan_.rows(tile);
-    args.cols = plan_.cols(tile);
-    args.repeat = plan_.inner;
-    args.center = &center[first];
-    args.a = &a_[first];
-    args.b = &b_[first];
-    args.c = &c_[first];
-    args.stream = t.dx.stream();
-    verbs.grad_input(args);
-    t.dx.written(tile, worker);
-    t.dresidual.written(tile, worker);
-  }
-
- private:
-  const Plan& plan_;
-  bool uses_x_;
-  ChannelVector a_, b_, c_;
-};
-
-}  // namespace
+void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
+                          const Tile& tile, int worker) const {
+  const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
+                      dresidual = t.dresidual.write(tile, worker);
+  const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
+  const auto first = static_cast<std::size_t>(tile.c0);
+  GradInputTile args;
+  args.dy = dy.data;
+  args.dy_stride = dy.stride;
+  args.x = x.data;
+  args.x_stride = x.stride;
+  args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
+  args.mask_stride = plan_.mask_stride();
+  args.dx = dx.data;
+  args.dx_stride = dx.stride;
+  args.dresidual = dresidual.data;
+  args.dresidual_stride = dresidual.stride;
+  args.rows = plan_.rows(tile);
+  args.cols = plan_.cols(tile);
+  args.repeat = plan_.inner;
+  args.center = &center[first];
+  args.a = &a_[first];
+  args.b = &b_[first];
+  args.c = &c_[first];
+  args.stream = t.dx.stream();
+  verbs.grad_input(args);
+  t.dx.written(tile, worker);
+  t.dresidual.written(tile, worker);
+}
 
 void check_saved(const Check& check, const BatchNormSaved& saved) {
   if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
@@ -81,6 +64,13 @@ void check_saved(const Check& check, const BatchNormSaved& saved) {
     check.refuse(
         "saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
   }
+}
+
+void check_no_renorm(const Check& check, const BatchNormSaved& saved) {
+  if (saved.r.empty()) return;
+  check.refuse(
+      "saved comes from batch_renorm, but it needs to come from batch_norm or "
+      "batch_norm_inference");
 }
 
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
@@ -108,12 +98,13 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
   }
   const int threads = threads_for(3 * saved.x.size() * size_of(saved.x.dtype));
   const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
-  const Tensors tensors(saved, grads, plan, threads);
+  const GradTensors tensors(grads.dy, kept(saved), grads.dx, grads.dresidual, mask_of(saved), plan,
+                            threads);
 
   const Sources sources(saved);
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
-  const GradientTerms terms = input.terms(sums, sources);
+  const GradientTerms terms = input.terms(sums, sources.low.data(), sources.slope_of_all());
   reduce_finish_map(
       plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {

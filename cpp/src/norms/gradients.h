@@ -1,13 +1,16 @@
-// The backward pass that training and frozen batch normalization share: sums of the gradient, a
-// little algebra a channel, the gradient of the input.
+// The parts of a backward pass: sums of the gradient, a little algebra a channel, the gradient of
+// the input; and the pass that training and frozen batch normalization share.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 
 #include "bnpp/batch_norm.h"
+#include "kernels/table.h"
 #include "norms/check.h"
 #include "norms/grad_sums.h"
+#include "norms/operand.h"
+#include "norms/plan.h"
 
 namespace bnpp {
 
@@ -21,8 +24,42 @@ struct GradientTerms {
   double *a, *b, *c;
 };
 
+/// The tensors of one backward call.
+struct GradTensors {
+  Operand dy, x, dx, dresidual;
+  const std::uint8_t* mask;  // or null
+
+  GradTensors(const ConstTensor& dy, const ConstTensor& x, const Tensor& dx,
+              const Tensor& dresidual, const std::uint8_t* mask, const Plan& plan, int threads);
+};
+
+/// dx = a * g + b * (x - center) + c.
+struct InputCoefficients {
+  double *a, *b, *c;
+};
+
+/// The coefficients of dx, about the channels' centres.
+class InputGradient {
+ public:
+  InputGradient(const Plan& plan, bool uses_x);
+
+  GradientTerms terms(BlockGradSums& sums, const double* low, const double* slope);
+  /// a, b and c of all channels alone.
+  InputCoefficients coefficients() { return {a_.data(), b_.data(), c_.data()}; }
+
+  void apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
+             const Tile& tile, int worker) const;
+
+ private:
+  const Plan& plan_;
+  bool uses_x_;
+  ChannelVector a_, b_, c_;
+};
+
 /// Refuses a `saved` that is empty or lacks its ReLU bits.
 void check_saved(const Check& check, const BatchNormSaved& saved);
+/// Refuses one of batch_renorm, for norms that do not know its r and d.
+void check_no_renorm(const Check& check, const BatchNormSaved& saved);
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads);
 
 /// Fills grads.dx, dresidual, dgamma and dbeta; finish(begin, end, terms) is called once for every

@@ -1,5 +1,7 @@
 #include "norms/normalize.h"
 
+#include <algorithm>
+
 #include "norms/saved.h"
 #include "runtime/dispatch.h"
 
@@ -19,10 +21,25 @@ Normalize::Normalize(const Plan& plan, const ConstTensor& residual, Activation a
 
 void Normalize::set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
                              const ChannelVector& beta) {
+  set_channels(begin, end, saved, saved.gamma.data(), beta.data());
+}
+
+void Normalize::set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
+                             const double* gamma, const double* beta) {
   double* const low = offset_.data();  // until the offsets take their place
   get_centers(saved, begin, end, center_.data(), low);
-  kernels().scales({saved.gamma.data() + begin, beta.data() + begin, saved.inv_std.data() + begin,
-                    low + begin, scale_.data() + begin, offset_.data() + begin},
+  kernels().scales({gamma + begin, beta + begin, saved.inv_std.data() + begin, low + begin,
+                    scale_.data() + begin, offset_.data() + begin},
+                   end - begin);
+}
+
+void Normalize::set_group(std::int64_t begin, std::int64_t end, double center, double low,
+                          double inv_std, const ChannelVector& gamma, const ChannelVector& beta) {
+  std::fill(center_.begin() + begin, center_.begin() + end, center);
+  std::fill(scale_.begin() + begin, scale_.begin() + end, inv_std);
+  std::fill(offset_.begin() + begin, offset_.begin() + end, low);
+  kernels().scales({gamma.data() + begin, beta.data() + begin, scale_.data() + begin,
+                    offset_.data() + begin, scale_.data() + begin, offset_.data() + begin},
                    end - begin);
 }
 

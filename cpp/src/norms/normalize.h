@@ -18,6 +18,13 @@ class Normalize {
   /// Takes the statistics and gamma of channels [begin, end) from `saved`.
   void set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
                     const ChannelVector& beta);
+  /// The same with another gamma and beta, those of all channels.
+  void set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
+                    const double* gamma, const double* beta);
+
+  /// Gives channels [begin, end) the same mean, center + low, and inv_std.
+  void set_group(std::int64_t begin, std::int64_t end, double center, double low, double inv_std,
+                 const ChannelVector& gamma, const ChannelVector& beta);
 
   /// Writes one tile of y, and of the ReLU bits where there are any.
   void apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, const Tile& tile,

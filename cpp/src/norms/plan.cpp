@@ -18,6 +18,9 @@ constexpr std::int64_t kPieceAlign = 64;
 // Runs up to this long are columns: below it, partial vectors and the start of each run cost more
 // than reading parameters for every column does.
 constexpr std::int64_t kShortRun = 256;
+// The same where a channel has one run only, so that no other row shares what a row of columns
+// reads.
+constexpr std::int64_t kShortSingleRun = 96;
 // Columns of a group of layout cols: its parameters and sums fit the first-level cache, and its
 // rows are long enough to be read as a stream.
 constexpr std::int64_t kColsColumns = 1024, kColsColumnsMin = 128;
@@ -35,12 +38,20 @@ constexpr std::int64_t kMapTile = 16384;
 // Tiles to have for threads to share, if the channels suffice.
 constexpr std::int64_t kColsTasks = 8;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // The fewest channels whose columns' mask bits fill whole bytes.
 std::int64_t byte_channels(std::int64_t inner) { return 8 / std::gcd(std::int64_t{8}, inner); }
 
 }  // namespace
+
+Axes axes_in_memory(const ConstTensor& x) {
+  Axes sorted;
+  for (int d = 0; d < x.ndim; ++d) {
+    if (x.shape[d] != 1) sorted.axis[sorted.n++] = d;
+  }
+  std::stable_sort(sorted.axis, sorted.axis + sorted.n,
+                   [&](int a, int b) { return std::abs(x.strides[a]) > std::abs(x.strides[b]); });
+  return sorted;
+}
 
 std::int64_t Plan::group_of_columns(std::int64_t wanted) const {
   const std::int64_t most = kColsColumns / inner;
@@ -51,21 +62,18 @@ std::int64_t Plan::group_of_columns(std::int64_t wanted) const {
 
 Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(axis) {
   channels = x.shape[axis];
-  Axes sorted;
-  for (int d = 0; d < x.ndim; ++d) {
-    if (d != axis && x.shape[d] != 1) sorted.axis[sorted.n++] = d;
-  }
-  std::stable_sort(sorted.axis, sorted.axis + sorted.n,
-                   [&](int a, int b) { return std::abs(x.strides[a]) > std::abs(x.strides[b]); });
+  const Axes sorted = axes_in_memory(x);
   for (int k = 0; k < sorted.n; ++k) {
     const int d = sorted.axis[k];
+    if (d == axis) continue;
     const bool inside = channels == 1 || std::abs(x.strides[d]) < std::abs(x.strides[axis]);
     Axes& axes = inside ? inner_axes : outer_axes;
     axes.axis[axes.n++] = d;
     (inside ? inner : outer) *= x.shape[d];
   }
   count = outer * inner;
-  const bool short_runs = inner <= kShortRun && byte_channels(inner) * inner <= kColsColumns;
+  const bool short_runs = inner <= (outer > 1 ? kShortRun : kShortSingleRun) &&
+                          byte_channels(inner) * inner <= kColsColumns;
   layout = short_runs && channels > 1 ? Layout::cols : Layout::rows;
   if (count == 0 || channels == 0) return;
 
@@ -91,6 +99,14 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     blocks = outer * pieces_;
   }
   groups = ceil_div(channels, group_channels_);
+}
+
+Plan Plan::of_samples(ConstTensor x, int axis) {
+  const std::int64_t samples = x.shape[0];
+  x.shape[0] = 1;
+  Plan plan(x, axis);
+  plan.samples = samples;
+  return plan;
 }
 
 std::int64_t Plan::group_end(std::int64_t group) const {
@@ -145,12 +161,12 @@ std::int64_t Plan::mask_stride() const {
   return layout == Layout::rows ? channels * mask_row() : mask_row();
 }
 
-std::int64_t Plan::mask_bytes() const { return outer * mask_stride(); }
+std::int64_t Plan::mask_bytes() const { return samples * outer * mask_stride(); }
 
 std::int64_t Plan::mask_offset(const Tile& t) const {
   const std::int64_t in_row =
       layout == Layout::rows ? t.c0 * mask_row() + t.i0 / 8 : t.c0 * inner / 8;
-  return t.o0 * mask_stride() + in_row;
+  return (t.sample * outer + t.o0) * mask_stride() + in_row;
 }
 
 }  // namespace bnpp

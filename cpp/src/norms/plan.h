@@ -18,10 +18,14 @@
 
 namespace bnpp {
 
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 /// A part of the data: channels [c0, c1), outer positions [o0, o1), inner positions [i0, i1). In
-/// layout rows it has one channel, in layout cols all inner positions.
+/// layout rows it has one channel, in layout cols all inner positions. Where the plan is that of
+/// each sample, it lies in one of them.
 struct Tile {
   std::int64_t c0, c1, o0, o1, i0, i1;
+  std::int64_t sample = 0;
 };
 
 struct Axes {
@@ -29,16 +33,22 @@ struct Axes {
   int axis[kMaxDims] = {};  // major to minor
 };
 
+/// The axes of more than one element as they lie in memory, those with the largest strides first.
+Axes axes_in_memory(const ConstTensor& x);
+
 class Plan {
  public:
   /// `axis` must be in [0, x.ndim).
   Plan(const ConstTensor& x, int axis);
+  /// The plan of every sample x[n:n+1], which is the same for all; `axis` is not 0.
+  static Plan of_samples(ConstTensor x, int axis);
 
   Layout layout;
   std::int64_t outer, channels, inner;
   std::int64_t count;  // values a channel: outer * inner
   std::int64_t groups = 0, blocks = 0;
-  int channel_axis;
+  std::int64_t samples = 1;  // more than one only for a plan of samples
+  int channel_axis;          // -1: there is one channel, and no axis of it
   Axes outer_axes, inner_axes;
 
   std::int64_t group_begin(std::int64_t group) const { return group * group_channels_; }
@@ -69,15 +79,19 @@ class Plan {
   std::int64_t mask_offset(const Tile& t) const;
   std::int64_t mask_stride() const;
 
- private:
-  std::int64_t mask_row() const;
-  std::int64_t group_of_columns(std::int64_t wanted) const;
+ protected:
+  explicit Plan(Layout layout)
+      : layout(layout), outer(1), channels(1), inner(1), channel_axis(-1) {}
 
   std::int64_t group_channels_ = 0;
   std::int64_t runs_per_block_ = 0;  // outer positions of a block
   std::int64_t pieces_ = 1;          // blocks a run is cut into (rows, long runs)
   std::int64_t piece_length_ = 0;    // inner positions of a block
   std::int64_t map_rows_ = 0;        // whole rows of a tile in memory order, or 0 (cols)
+
+ private:
+  std::int64_t mask_row() const;
+  std::int64_t group_of_columns(std::int64_t wanted) const;
 };
 
 }  // namespace bnpp

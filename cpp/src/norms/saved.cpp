@@ -50,6 +50,13 @@ void add_mask(BatchNormSaved& saved, const Plan& plan) {
   saved.mask.resize(static_cast<std::size_t>(plan.mask_bytes()));
 }
 
+Center center_of(DType dtype, double mean, double mean_low) {
+  if (dtype == DType::float64) return {mean, mean_low};
+  const double center = static_cast<double>(static_cast<float>(mean));
+  if (!std::isfinite(center)) return {mean, 0};
+  return {center, (mean - center) + mean_low};
+}
+
 double inv_std_of(double var, double eps) {
   const double std = std::sqrt(var + eps);
   return std == 0 ? 0 : 1 / std;

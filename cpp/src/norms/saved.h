@@ -25,6 +25,12 @@ void add_mask(BatchNormSaved& saved, const Plan& plan);
 /// 1 / sqrt(var + eps), and 0 where var = eps = 0: there x - mean is 0 too.
 double inv_std_of(double var, double eps);
 
+/// One mean as center + low; see CenterArgs.
+struct Center {
+  double center, low;
+};
+Center center_of(DType dtype, double mean, double mean_low);
+
 /// var and inv_std of channels [begin, end) from m2 / count.
 void set_variances(BatchNormSaved& saved, const double* m2, double count, std::int64_t begin,
                    std::int64_t end);

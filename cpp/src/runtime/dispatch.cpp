@@ -73,6 +73,8 @@ const Verbs& verbs(DType dtype, Layout layout) {
   return kernels().verbs[static_cast<int>(dtype)][static_cast<int>(layout)];
 }
 
+const RowVerbs& row_verbs(DType dtype) { return kernels().row_verbs[static_cast<int>(dtype)]; }
+
 std::vector<std::string> usable_isas() {
   std::vector<std::string> names;
   for (const Isa& isa : kIsas) {

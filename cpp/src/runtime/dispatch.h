@@ -10,5 +10,7 @@ namespace bnpp {
 const KernelTable& kernels();
 /// Its verbs for a dtype and a layout.
 const Verbs& verbs(DType dtype, Layout layout);
+/// Its verbs for statistics of rows.
+const RowVerbs& row_verbs(DType dtype);
 
 }  // namespace bnpp

@@ -1,0 +1,179 @@
+// The verbs of norms whose statistics belong to a row and whose parameters to a column (layer
+// norm): the forward map, the row sums of the gradient, and the gradient of the input, which adds
+// up the columns' gradients in the same pass.
+#pragma once
+
+namespace bnpp::BNPP_ISA {
+namespace {
+
+template <class T, class Tile, class Lanes>
+inline Vec load_weight(const Tile& t, std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes) {
+  return load(static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride + j, lanes);
+}
+
+// Rows whose terms are added as a tree before they join the sums of columns.
+constexpr std::ptrdiff_t kRowsJoined = 4;
+
+// body(i, count) for groups of `at_once` rows, and then single ones.
+template <std::ptrdiff_t at_once, class Body>
+BNPP_INLINE void for_each_rows(std::ptrdiff_t rows, Body body) {
+  std::ptrdiff_t i = 0;
+  for (; i + at_once <= rows; i += at_once) body(i, Count<at_once>{});
+  if constexpr (at_once > 1) {
+    for (; i < rows; ++i) body(i, Count<1>{});
+  }
+}
+
+// Whether rows that are walked together can be streamed together: their lines begin at the same
+// columns.
+template <class T>
+inline bool rows_are_alike(std::ptrdiff_t stride) {
+  return stride * static_cast<std::ptrdiff_t>(sizeof(T)) % kStreamAlign == 0;
+}
+
+// Maps ask for the lines of the rows below the tile while they work on its own, which lie in the
+// cache already; so memory is never idle.
+template <class T, bool streamed, std::ptrdiff_t at_once>
+void row_affine_tile(const RowAffineTile t) {
+  for_each_rows<at_once>(t.rows, [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
+    constexpr std::ptrdiff_t n = decltype(count)::value;
+    const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
+    T* y = static_cast<T*>(t.y) + i * t.y_stride;
+    Vec center[n], scale[n], shift[n];
+    for (std::ptrdiff_t r = 0; r < n; ++r) {
+      center[r] = splat(t.center[i + r]);
+      scale[r] = splat(t.scale[i + r]);
+      shift[r] = splat(t.shift[i + r]);
+    }
+    const auto vector = [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      const Vec gamma = load(t.gamma + j, lanes), beta = load(t.beta + j, lanes);
+      for (std::ptrdiff_t r = 0; r < n; ++r) {
+        const Vec xh = (load(x + r * t.x_stride + j, lanes) - center[r]) * scale[r] + shift[r];
+        prefetch(x + (r + t.rows) * t.x_stride + j);
+        put<streamed>(y + r * t.y_stride + j, xh * gamma + beta, lanes);
+      }
+    };
+    for_each_vector_after(streamed ? stream_head(y) : 0, t.cols, vector);
+  });
+  if constexpr (streamed) fence();
+}
+
+template <class T>
+void row_affine(const RowAffineTile& t) {
+  if (!kCanStream || !t.stream) return row_affine_tile<T, false, kRowsAtOnce>(t);
+  if (rows_are_alike<T>(t.y_stride)) return row_affine_tile<T, kCanStream, kRowsAtOnce>(t);
+  row_affine_tile<T, kCanStream, 1>(t);
+}
+
+template <class T, bool weighted>
+void row_grad_sums_tile(const RowGradSumsTile t) {
+  constexpr std::ptrdiff_t at_once = kPairSums<T> || weighted ? 1 : kRowsAtOnce;
+  for_each_rows<at_once>(t.rows, [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
+    constexpr std::ptrdiff_t n = decltype(count)::value;
+    const T* dy = static_cast<const T*>(t.dy) + i * t.dy_stride;
+    const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
+    Vec center[n], sum_h[n], sum_hx[n];
+    for (std::ptrdiff_t r = 0; r < n; ++r) {
+      center[r] = splat(t.center[i + r]);
+      sum_h[r] = sum_hx[r] = splat(0);
+    }
+    RowSums pairs;
+    for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      const Vec gamma = load(t.gamma + j, lanes);
+      for (std::ptrdiff_t r = 0; r < n; ++r) {
+        const Vec v = load(x + r * t.x_stride + j, lanes);
+        Vec h = load(dy + r * t.dy_stride + j, lanes) * gamma, hx = h * (v - center[r]);
+        if constexpr (weighted) {
+          const Vec weight = load_weight<T>(t, i + r, j, lanes);
+          h = if_there(weight, v, h);
+          hx = if_there(weight, v, hx);
+        }
+        if constexpr (kPairSums<T>) {
+          pairs.add(h, hx);
+        } else {
+          sum_h[r] = sum_h[r] + h;
+          sum_hx[r] = sum_hx[r] + hx;
+        }
+      }
+    });
+    if constexpr (kPairSums<T>) {
+      pairs.flush();
+      t.sum_h[i] = rounded(sum_lanes(pairs.s1.hi, pairs.s1.lo));
+      t.sum_hx[i] = rounded(sum_lanes(pairs.s2.hi, pairs.s2.lo));
+    } else {
+      for (std::ptrdiff_t r = 0; r < n; ++r) {
+        t.sum_h[i + r] = sum(sum_h[r]);
+        t.sum_hx[i + r] = sum(sum_hx[r]);
+      }
+    }
+  });
+}
+
+template <class T>
+void row_grad_sums(const RowGradSumsTile& t) {
+  with_flag(t.weights != nullptr,
+            [&](auto weighted) { row_grad_sums_tile<T, decltype(weighted)::value>(t); });
+}
+
+// Adds the terms of a vector of columns to their sums: pairs hi + lo for float64.
+template <class T, class Lanes>
+BNPP_INLINE void join_column(double* hi, double* lo, Vec terms, Lanes lanes) {
+  if constexpr (kPairSums<T>) {
+    Vec error;
+    store(hi, two_sum(load(hi, lanes), terms, error), lanes);
+    store(lo, load(lo, lanes) + error, lanes);
+  } else {
+    store(hi, load(hi, lanes) + terms, lanes);
+  }
+}
+
+template <class T, bool weighted, bool streamed>
+void row_grad_input_tile(const RowGradInputTile t) {
+  const T* dy = static_cast<const T*>(t.dy);
+  const T* x = static_cast<const T*>(t.x);
+  T* dx = static_cast<T*>(t.dx);
+  // dx of a vector, and its terms of dgamma and dbeta.
+  const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec gamma, Vec& gx,
+                           Vec& g) BNPP_INLINE_LAMBDA {
+    const Vec v = load(x + i * t.x_stride + j, lanes), scale = splat(t.scale[i]);
+    const Vec xh = (v - splat(t.center[i])) * scale + splat(t.shift[i]);
+    g = load(dy + i * t.dy_stride + j, lanes);
+    gx = g * xh;
+    prefetch(x + (i + t.rows) * t.x_stride + j);
+    prefetch(dy + (i + t.rows) * t.dy_stride + j);
+    const Vec direct = g * gamma * scale;
+    Vec through = xh * splat(t.b[i]) + splat(t.c[i]);  // through the statistics
+    if constexpr (weighted) {
+      const Vec weight = load_weight<T>(t, i, j, lanes);
+      through = choose(positive(weight), weight * through, splat(0));
+      gx = if_there(weight, v, gx);
+      g = if_there(weight, v, g);
+    }
+    put<streamed>(dx + i * t.dx_stride + j, direct + through, lanes);
+  };
+  for_each_rows<kRowsJoined>(t.rows, [&](std::ptrdiff_t first, auto count) BNPP_INLINE_LAMBDA {
+    constexpr std::ptrdiff_t n = decltype(count)::value;
+    const auto vector = [&](std::ptrdiff_t column, auto some) BNPP_INLINE_LAMBDA {
+      const Vec gamma = load(t.gamma + column, some);
+      Vec gx, g;
+      add_terms<n>(first, column, some, gx, g,
+                   [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
+                       BNPP_INLINE_LAMBDA { element(i, j, lanes, gamma, a, b); });
+      join_column<T>(t.dgamma + column, t.dgamma_low + column, gx, some);
+      join_column<T>(t.dbeta + column, t.dbeta_low + column, g, some);
+    };
+    for_each_vector_after(streamed ? stream_head(dx + first * t.dx_stride) : 0, t.cols, vector);
+  });
+  if constexpr (streamed) fence();
+}
+
+template <class T>
+void row_grad_input(const RowGradInputTile& t) {
+  if (t.weights != nullptr) return row_grad_input_tile<T, true, false>(t);
+  with_flag(kCanStream && t.stream && rows_are_alike<T>(t.dx_stride), [&](auto stream) {
+    row_grad_input_tile<T, false, kCanStream&& decltype(stream)::value>(t);
+  });
+}
+
+}  // namespace
+}  // namespace bnpp::BNPP_ISA
