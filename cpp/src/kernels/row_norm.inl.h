@@ -179,13 +179,13 @@ void row_grad_sums(const RowGradSumsTile& t) {
 
 // Adds the terms of a vector of columns to their sums: pairs hi + lo for float64.
 template <class T, class Lanes>
-BNPP_INLINE void join_column(double* hi, double* lo, Vec terms, Lanes lanes) {
+BNPP_INLINE void join_columns(double* hi, double* lo, std::ptrdiff_t j, Vec terms, Lanes lanes) {
   if constexpr (kPairSums<T>) {
     Vec error;
-    store(hi, two_sum(load(hi, lanes), terms, error), lanes);
-    store(lo, load(lo, lanes) + error, lanes);
+    store(hi + j, two_sum(load(hi + j, lanes), terms, error), lanes);
+    store(lo + j, load(lo + j, lanes) + error, lanes);
   } else {
-    store(hi, load(hi, lanes) + terms, lanes);
+    store(hi + j, load(hi + j, lanes) + terms, lanes);
   }
 }
 
@@ -221,8 +221,8 @@ void row_grad_input_tile(const RowGradInputTile t) {
       add_terms<n>(first, column, some, gx, g,
                    [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
                        BNPP_INLINE_LAMBDA { element(i, j, lanes, gamma, a, b); });
-      join_column<T>(t.dgamma + column, t.dgamma_low + column, gx, some);
-      join_column<T>(t.dbeta + column, t.dbeta_low + column, g, some);
+      join_columns<T>(t.dgamma, t.dgamma_low, column, gx, some);
+      join_columns<T>(t.dbeta, t.dbeta_low, column, g, some);
     };
     for_each_vector_after(streamed ? stream_head(dx + first * t.dx_stride) : 0, t.cols, vector);
   });

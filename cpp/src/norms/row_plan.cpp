@@ -10,6 +10,8 @@ namespace {
 constexpr std::int64_t kTileValues = 8192;
 // At least as many rows as the kernel adds up before it touches the columns' sums.
 constexpr std::int64_t kTileRowsMin = 4;
+// The same where rows lie side by side in memory: those of a cache line go together.
+constexpr std::int64_t kNeighbours = 16;
 // Columns of a piece: their parameters and sums fit the second-level cache beside the data.
 constexpr std::int64_t kPieceColumns = 8192;
 // Borders inside a row lie on multiples of this, so that vectors are whole.
@@ -46,7 +48,10 @@ RowPlan::RowPlan(const ConstTensor& x, const std::vector<int>& features) : Plan(
       pieces == 1 ? inner : ceil_div(ceil_div(inner, pieces), kPieceAlign) * kPieceAlign;
   pieces = pieces_ = ceil_div(inner, piece_length_);
   const std::int64_t rows = kTileValues / inner;
-  tile_rows = std::clamp(rows - rows % kTileRowsMin, kTileRowsMin, kTileRowsMax);
+  const bool side_by_side =
+      outer_axes.n > 0 && sorted.axis[sorted.n - 1] == outer_axes.axis[outer_axes.n - 1];
+  const std::int64_t least = side_by_side ? kNeighbours : kTileRowsMin;
+  tile_rows = std::clamp(rows - rows % least, least, kTileRowsMax);
   row_tiles = ceil_div(outer, tile_rows);
   const std::int64_t most = std::max<std::int64_t>(1, outer / kBlockRowsMin);
   const std::int64_t wanted = std::clamp<std::int64_t>(kBlocks / pieces, 1, most);
