@@ -10,6 +10,8 @@ set(BNPP_KERNEL_OPTIONS ${BNPP_KERNEL_OPTIMIZATION} -ffp-contract=off -fno-math-
 # Where each variable of these units lies takes longer to write down than all the rest.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND BNPP_KERNEL_OPTIONS -fno-var-tracking)
+  # g++ 12 warns of its own intrinsics.
+  list(APPEND BNPP_KERNEL_OPTIONS -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 set_property(GLOBAL PROPERTY BNPP_ISA_ENTRIES "")
 

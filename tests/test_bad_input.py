@@ -196,8 +196,9 @@ def test_nothing_crashes_the_process():
     odd = [None, 0, "x", b"x", 1.5, object(), [], {}, np.ones((2, 2)), np.ones(0), np.array("x"),
            np.zeros((0, 0)), np.zeros((2, 0, 0)), np.ones((2, 3), "c8"), np.ma.ones((2, 2)),
            np.zeros((2, 2), [("a", "f4")]), np.datetime64("2020-01-01"), 2**70]  # fmt: skip
-    takes = {"batch_norm": 9, "batch_norm_backward": 3, "batch_norm_inference": 11, "moments": 2,
-             "batch_norm_inference_backward": 3, "merge_moments": 2, "set_isa": 1,
+    takes = {"batch_norm": 10, "batch_norm_backward": 5, "batch_norm_inference": 11, "moments": 2,
+             "batch_norm_inference_backward": 3, "batch_norm_jvp": 8,
+             "batch_norm_double_backward": 9, "merge_moments": 2, "set_isa": 1,
              "set_thread_limit": 1, "set_min_work": 1}  # fmt: skip
     for name, count in takes.items():
         function = getattr(bnpp._core, name)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(("page", "examples"), [("README.md", 5), ("docs/folding.md", 8)])
+@pytest.mark.parametrize(
+    ("page", "examples"), [("README.md", 5), ("docs/folding.md", 8), ("docs/derivatives.md", 25)]
+)
 def test_examples(page, examples):
     path = Path(__file__).parents[1] / page
     if not path.is_file():

@@ -33,13 +33,17 @@ def at_offset(shape, dtype, offset):
 
 def everything(x, dy, offset, activation, in_place):
     results = []
-    for call in ("forward", "inference", "backward"):
+    for call in ("forward", "inference", "backward", "jvp"):
         memory, out = at_offset(x.shape, x.dtype, offset)
         c = x.shape[1]
         if call == "backward":
             saved = bnpp.batch_norm(x, activation=activation)[1]
             out[...] = dy
             bnpp.batch_norm_backward(out if in_place else dy, saved, out=out)
+        elif call == "jvp":
+            saved = bnpp.batch_norm(x, residual=dy, activation=activation)[1]
+            out[...] = dy
+            bnpp.batch_norm_jvp(saved, x, residual_dot=out if in_place else dy, out=out)
         else:
             out[...] = x
             given = out if in_place else x

@@ -19,7 +19,7 @@ def main() -> None:
 
 def _run(args: argparse.Namespace) -> None:
     limit_threads(args.threads)
-    from benchmarks.python import results, run, tables  # noqa: PLC0415
+    from benchmarks.python import family, results, run, tables  # noqa: PLC0415
 
     quick = args.quick
     settings = run.Settings(
@@ -31,13 +31,23 @@ def _run(args: argparse.Namespace) -> None:
         peers=tuple(peer for peer in args.peers if peer != "bnpp"),
         layouts=tuple(args.layouts),
     )
-    layers = shapes.choose(args.network, args.layers)
-    if not layers:
-        raise SystemExit(f"no layer is called {' '.join(args.layers)}")
-    machine, records = run.run(layers, settings)
+    if args.family is not None:
+        machine, records = run.run_family(family.choose(args.family), settings)
+    else:
+        layers = shapes.choose(args.network, args.layers)
+        if not layers:
+            raise SystemExit(f"no layer is called {' '.join(args.layers)}")
+        machine, records = run.run(layers, settings)
     print(tables.table(records, args.format))
     if args.json:
         results.save(args.json, machine, records)
+
+
+def _memory(args: argparse.Namespace) -> None:
+    limit_threads(args.threads)
+    from benchmarks.python import memory  # noqa: PLC0415
+
+    print(memory.table(tuple(map(int, args.shape.split(","))), args.format))
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -98,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--layers", nargs="+", default=[], help="names (with *), shapes as 32,64,56,56"
     )
+    run.add_argument(
+        "--family", nargs="*", metavar="CASE", help="the other norms, masks and fused maps instead"
+    )
     run.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     run.add_argument("--layouts", nargs="+", choices=shapes.LAYOUTS, default=shapes.LAYOUTS)
     run.add_argument("--threads", type=int, default=usable_cores())
@@ -110,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--quick", action="store_true", help="does it work? The times mean nothing")
     run.add_argument("--json", type=Path, metavar="FILE")
+
+    memory = command("memory", _memory, "the peak of a training step's memory (Linux)")
+    memory.add_argument("--shape", default="32,256,56,56")
+    memory.add_argument("--threads", type=int, default=usable_cores())
 
     show = command("show", _show, "print a result again")
     show.add_argument("file", type=Path)

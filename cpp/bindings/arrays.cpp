@@ -79,6 +79,7 @@ std::pair<const char*, const char*> extent(const ConstTensor& t) {
 // Whether some elements may lie upon others: sorted by stride, each dimension must step over all of
 // the smaller ones.
 bool overlaps_itself(const ConstTensor& t) {
+  if (t.size() == 0) return false;
   std::vector<std::pair<std::int64_t, std::int64_t>> dims;
   for (int d = 0; d < t.ndim; ++d) {
     if (t.shape[d] > 1) dims.emplace_back(std::abs(t.strides[d]), t.shape[d]);
@@ -333,15 +334,9 @@ int to_choice(const char* function, const char* name, nb::handle object,
   Check(function).refuse(name, " is ", text_of(object), ", but it needs to be ", wanted);
 }
 
-nb::object constant_vector(const std::vector<double>& values, DType dtype) {
-  const Array array = Array::vector(static_cast<std::int64_t>(values.size()), dtype);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (dtype == DType::float64) {
-      static_cast<double*>(array.tensor().data)[i] = values[i];
-    } else {
-      static_cast<float*>(array.tensor().data)[i] = static_cast<float>(values[i]);
-    }
-  }
+nb::object constant_vector(const double* values, std::int64_t size, DType dtype) {
+  const Array array = Array::vector(size, dtype);
+  write_vector(array.tensor(), values);
   array.object().attr("setflags")(false);
   return array.object();
 }

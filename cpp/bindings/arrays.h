@@ -76,6 +76,6 @@ int to_choice(const char* function, const char* name, nb::handle object,
 nb::tuple to_tuple(const std::vector<ChannelMoments>& channels);
 
 /// A new float32 or float64 array with these values, which cannot be written.
-nb::object constant_vector(const std::vector<double>& values, DType dtype);
+nb::object constant_vector(const double* values, std::int64_t size, DType dtype);
 
 }  // namespace bnpp::python

@@ -11,51 +11,28 @@
 
 #include "arrays.h"
 #include "bnpp/error.h"
+#include "norm_saved.h"
 #include "norms/check.h"
+#include "saved.h"
 
 namespace bnpp::python {
 namespace {
 
-/// The core's saved state with the array it looks at.
-struct Saved {
-  BatchNormSaved core;
-  nb::object x;  // None if x is gone
-  std::string reason;
-
-  std::int64_t channels() const { return static_cast<std::int64_t>(core.mean.size()); }
-  std::int64_t statistics_bytes() const {
-    const auto vectors = {core.mean.size(),   core.mean_low.size(), core.m2.size(),
-                          core.m2_low.size(), core.var.size(),      core.inv_std.size(),
-                          core.gamma.size()};
-    std::size_t values = 0;
-    for (const std::size_t size : vectors) values += size;
-    return static_cast<std::int64_t>(values * sizeof(double));
-  }
-  nb::object vector(const std::vector<double>& values) const {
-    return constant_vector(values, statistics_dtype(core.x.dtype));
-  }
-  nb::tuple shape() const {
-    nb::list sizes;
-    for (int d = 0; d < core.x.ndim; ++d) sizes.append(core.x.shape[d]);
-    return nb::tuple(sizes);
-  }
-};
-
-Activation to_activation(const char* function, nb::handle object) {
-  return static_cast<Activation>(to_choice(function, "activation", object, {"", "relu"}));
+std::int64_t statistics_bytes(const BatchNormSaved& saved) {
+  const auto vectors = {saved.mean.size(),   saved.mean_low.size(), saved.m2.size(),
+                        saved.m2_low.size(), saved.var.size(),      saved.inv_std.size(),
+                        saved.gamma.size(),  saved.beta.size()};
+  std::size_t values = 0;
+  for (const std::size_t size : vectors) values += size;
+  return static_cast<std::int64_t>(values * sizeof(double));
 }
 
-// The output of a forward: the caller's, or a new one like x.
-Array forward_output(const char* function, nb::handle out, const Array& x,
-                     std::initializer_list<Neighbour> inputs) {
-  if (out.is_none()) return Array::like(x);
-  Array array = Array::output(function, "out", out);
-  Check(function).like(x.tensor(), array.tensor(), "out");
-  check_overlap(function, array, inputs);
-  return array;
+nb::object vector_of(const Saved& saved, const ChannelVector& values) {
+  return constant_vector(values.data(), saved.channels(), saved.statistics());
 }
 
 nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
+  if (core.y.given()) return nb::cast(Saved{std::move(core), y.object(), ""});
   const bool overwritten = same_view(x.tensor(), y.tensor()) && x.tensor().size() > 0;
   Saved saved{std::move(core), overwritten ? nb::object(nb::none()) : x.object(), ""};
   if (overwritten) {
@@ -66,7 +43,7 @@ nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
 
 nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
                   nb::handle axis, nb::handle eps, nb::handle residual_object,
-                  nb::handle activation, nb::handle on_single, nb::handle out) {
+                  nb::handle activation, nb::handle on_single, nb::handle out, nb::handle keep) {
   constexpr const char* function = "batch_norm";
   BatchNormArgs args;
   args.axis = to_int(function, "axis", axis);
@@ -80,6 +57,7 @@ nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_
         "bnpp.BatchNorm has");
   }
   args.on_single = static_cast<OnSingle>(single);
+  args.keep = static_cast<Keep>(to_choice(function, "keep", keep, {"input", "output", "auto"}));
   const Array x = Array::required(function, "x", x_object),
               gamma = Array::input(function, "gamma", gamma_object),
               beta = Array::input(function, "beta", beta_object),
@@ -140,16 +118,6 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
   return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
 }
 
-const Saved& to_saved(const char* function, nb::handle object) {
-  const Saved* saved = nullptr;
-  if (!nb::try_cast(object, saved) || saved == nullptr) {
-    Check(function).refuse<TypeError>("saved is of type ", type_of(object),
-                                      ", but it needs to be what the forward call returned");
-  }
-  if (!saved->reason.empty()) Check(function).refuse(saved->reason);
-  return *saved;
-}
-
 /// The arrays of one backward call.
 struct Backward {
   Array dy, x, dx, dgamma, dbeta, dresidual;
@@ -157,18 +125,14 @@ struct Backward {
 
   Backward(const char* function, nb::handle dy_object, const Saved& saved, nb::handle out)
       : dy(Array::required(function, "dy", dy_object)),
-        x(Array::input(function, "x", saved.x)),
+        x(saved.array(function)),
         dx(out.is_none() ? Array::like(x) : Array::output(function, "out", out)),
-        dgamma(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
-        dbeta(Array::vector(saved.channels(), statistics_dtype(saved.core.x.dtype))),
+        dgamma(Array::vector(saved.channels(), saved.statistics())),
+        dbeta(Array::vector(saved.channels(), saved.statistics())),
         dresidual(needs_dresidual(saved, out) ? Array::like(x) : Array()) {
-    if (!same_view(x.tensor(), saved.core.x)) {
-      Check(function).refuse(
-          "saved refers to an x that was resized or moved since the forward call");
-    }
     if (!out.is_none()) {
       Check(function).like(x.tensor(), dx.tensor(), "out");
-      check_overlap(function, dx, {{"dy", dy, true}, {"saved's x", x, false}});
+      check_overlap(function, dx, {{"dy", dy, true}, {saved.kept_name(), x, false}});
     }
     if (saved.core.residual)
       dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
@@ -190,10 +154,19 @@ struct Backward {
   }
 };
 
-nb::tuple backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
-  const Saved& saved = to_saved("batch_norm_backward", saved_object);
-  const Backward arrays("batch_norm_backward", dy, saved, out);
-  const BatchNormGrads grads = arrays.grads();
+nb::tuple backward(nb::handle dy, nb::handle saved_object, nb::handle dmean_object,
+                   nb::handle dvar_object, nb::handle out) {
+  constexpr const char* function = "batch_norm_backward";
+  const Saved& saved = to_saved(function, saved_object);
+  const Backward arrays(function, dy, saved, out);
+  const Array dmean = Array::input(function, "dmean", dmean_object),
+              dvar = Array::input(function, "dvar", dvar_object);
+  if (!out.is_none()) {
+    check_overlap(function, arrays.dx, {{"dmean", dmean, false}, {"dvar", dvar, false}});
+  }
+  BatchNormGrads grads = arrays.grads();
+  grads.mean_grad = dmean.tensor();
+  grads.var_grad = dvar.tensor();
   {
     nb::gil_scoped_release release;
     batch_norm_backward(saved.core, grads);
@@ -205,9 +178,8 @@ nb::tuple backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
 nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle out) {
   const Saved& saved = to_saved("batch_norm_inference_backward", saved_object);
   const Backward arrays("batch_norm_inference_backward", dy, saved, out);
-  const DType dtype = statistics_dtype(saved.core.x.dtype);
-  const Array dmean = Array::vector(saved.channels(), dtype),
-              dvar = Array::vector(saved.channels(), dtype);
+  const Array dmean = Array::vector(saved.channels(), saved.statistics()),
+              dvar = Array::vector(saved.channels(), saved.statistics());
   BatchNormGrads grads = arrays.grads();
   grads.dmean = dmean.tensor();
   grads.dvar = dvar.tensor();
@@ -221,20 +193,40 @@ nb::tuple inference_backward(nb::handle dy, nb::handle saved_object, nb::handle 
 
 }  // namespace
 
+Array Saved::array(const char* function) const {
+  Array array = Array::input(function, "x", kept);
+  if (!same_view(array.tensor(), keeps_output() ? core.y : core.x)) {
+    Check(function).refuse("saved refers to ", keeps_output() ? "a y" : "an x",
+                           " that was resized or moved since the forward call");
+  }
+  return array;
+}
+
+const Saved& to_saved(const char* function, nb::handle object) {
+  const Saved* saved = nullptr;
+  if (!nb::try_cast(object, saved) || saved == nullptr) {
+    Check(function).refuse<TypeError>("saved is of type ", type_of(object),
+                                      ", but it needs to be what the forward call returned");
+  }
+  if (!saved->reason.empty()) Check(function).refuse(saved->reason);
+  return *saved;
+}
+
 void bind_batch_norm(nb::module_& m) {
   nb::class_<Saved>(m, "Saved", "What a forward call leaves for its backward.")
       .def_prop_ro(
-          "mean", [](const Saved& s) { return s.vector(s.core.mean); },
+          "mean", [](const Saved& s) { return vector_of(s, s.core.mean); },
           "Mean of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "var", [](const Saved& s) { return s.vector(s.core.var); },
+          "var", [](const Saved& s) { return vector_of(s, s.core.var); },
           "Biased variance of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
-          "inv_std", [](const Saved& s) { return s.vector(s.core.inv_std); },
+          "inv_std", [](const Saved& s) { return vector_of(s, s.core.inv_std); },
           "1 / sqrt(var + eps) of each channel, read-only, in the statistics dtype.")
       .def_prop_ro(
           "count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
-      .def_prop_ro("shape", &Saved::shape, "The shape of x.")
+      .def_prop_ro(
+          "shape", [](const Saved& s) { return shape_of(s.core.x); }, "The shape of x.")
       .def_prop_ro(
           "axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
       .def_prop_ro(
@@ -243,32 +235,35 @@ void bind_batch_norm(nb::module_& m) {
           "frozen", [](const Saved& s) { return s.core.frozen; },
           "Whether the statistics were given: constants of the backward.")
       .def_prop_ro(
+          "keeps", [](const Saved& s) { return s.keeps_output() ? "output" : "input"; },
+          "What it refers to: 'input' for x, 'output' for y.")
+      .def_prop_ro(
           "reason",
           [](const Saved& s) { return s.reason.empty() ? std::nullopt : std::optional(s.reason); },
           "Why it cannot serve a backward, or None.")
       .def_prop_ro(
-          "mask_nbytes", [](const Saved& s) { return s.core.mask_bytes; },
+          "mask_nbytes", [](const Saved& s) { return s.mask_bytes(); },
           "Bytes of the ReLU mask, one bit an element.")
       .def_prop_ro(
-          "nbytes", [](const Saved& s) { return s.statistics_bytes() + s.core.mask_bytes; },
-          "Bytes it holds itself; x is only referred to.")
+          "nbytes", [](const Saved& s) { return statistics_bytes(s.core) + s.mask_bytes(); },
+          "Bytes it holds itself; x or y is only referred to.")
       .def(
           "_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
           "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
       .def("__repr__", [](const Saved& s) {
-        return "Saved(shape=" + std::string(nb::repr(s.shape()).c_str()) +
+        return "Saved(shape=" + std::string(nb::repr(shape_of(s.core.x)).c_str()) +
                ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
-               (s.core.frozen ? ", frozen" : "") + (s.core.mask ? ", relu" : "") +
-               (s.core.residual ? ", residual" : "") + (s.reason.empty() ? "" : ", x overwritten") +
-               ")";
+               (s.core.frozen ? ", frozen" : "") + (s.core.mask.empty() ? "" : ", relu") +
+               (s.core.residual ? ", residual" : "") + (s.keeps_output() ? ", of y" : "") +
+               (s.reason.empty() ? "" : ", x overwritten") + ")";
       });
   // Every argument may be None as far as nanobind is concerned: the refusals are ours.
   m.def("batch_norm", &forward, nb::arg("x").none(), nb::arg("gamma").none(),
         nb::arg("beta").none(), nb::arg("axis").none(), nb::arg("eps").none(),
         nb::arg("residual").none(), nb::arg("activation").none(), nb::arg("on_single").none(),
-        nb::arg("out").none());
+        nb::arg("out").none(), nb::arg("keep").none());
   m.def("batch_norm_backward", &backward, nb::arg("dy").none(), nb::arg("saved").none(),
-        nb::arg("out").none());
+        nb::arg("dmean").none(), nb::arg("dvar").none(), nb::arg("out").none());
   m.def("batch_norm_inference", &inference, nb::arg("x").none(), nb::arg("gamma").none(),
         nb::arg("beta").none(), nb::arg("mean").none(), nb::arg("var").none(),
         nb::arg("axis").none(), nb::arg("eps").none(), nb::arg("residual").none(),

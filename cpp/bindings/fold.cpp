@@ -16,7 +16,7 @@ namespace bnpp::python {
 namespace {
 
 nb::object vector(const std::vector<double>& values) {
-  return constant_vector(values, DType::float64);
+  return constant_vector(values.data(), static_cast<std::int64_t>(values.size()), DType::float64);
 }
 
 std::vector<double> values_of(const char* function, const char* name, nb::handle object) {

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "arrays.h"
+#include "norm_saved.h"
 #include "norms/check.h"
-#include "saved.h"
 
 namespace bnpp::python {
 namespace {
@@ -46,7 +46,7 @@ Tensor shaped(const Array& vector, const nb::tuple& sizes) {
 struct Core : LayerNormSaved {
   nb::object kept_weights;
 };
-using S = Saved<Core>;
+using S = NormSaved<Core>;
 
 DType dtype_of_statistics(const S& s) { return statistics_dtype(s.core.x.dtype); }
 
@@ -107,7 +107,7 @@ nb::tuple forward(const char* function, Forward core, nb::handle x_object, nb::h
     saved = core(args);
   }
   nb::object kept = weights.given() ? weights.object() : nb::none();
-  return nb::make_tuple(y.object(), new_saved(Core{std::move(saved), std::move(kept)}, x, y));
+  return nb::make_tuple(y.object(), new_norm_saved(Core{std::move(saved), std::move(kept)}, x, y));
 }
 
 nb::tuple layer(nb::handle x, nb::handle gamma, nb::handle beta, nb::handle axis, nb::handle eps,
@@ -133,7 +133,7 @@ Array backward_output(const char* function, nb::handle out, const Array& dy, con
 
 nb::tuple backward(const char* function, Backward core, nb::handle dy_object,
                    nb::handle saved_object, nb::handle out, bool has_beta) {
-  const S& saved = to_saved<Core>(function, saved_object);
+  const S& saved = to_norm_saved<Core>(function, saved_object);
   const Array dy = Array::required(function, "dy", dy_object),
               x = Array::input(function, "x", saved.x),
               weights = Array::input(function, "weights", saved.core.kept_weights);

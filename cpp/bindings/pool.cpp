@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "bnpp/error.h"
+#include "bnpp/recycled.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -146,7 +147,7 @@ void bind_pool(nb::module_& m) {
   nb::class_<Block>(m, "Block", nb::type_slots(block_slots),
                     "Recycled memory under a large output.")
       .def_prop_ro("nbytes", &Block::bytes, "Bytes of the block.");
-  m.def("clear_pool", [] { return pool().clear(); });
+  m.def("clear_pool", [] { return pool().clear() + clear_recycled(); });
   m.def("set_pool_cap", [](std::size_t bytes) { return pool().set_cap(bytes); }, nb::arg("bytes"));
   m.def("pool_state", [] { return nb::make_tuple(pool().held(), pool().cap()); });
 }

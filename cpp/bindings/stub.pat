@@ -10,21 +10,21 @@ _core.__prefix__:
     _Vector: TypeAlias = NDArray[np.float64]
     _Parts: TypeAlias = tuple[_Vector, _Vector, _Vector, _Vector, _Vector]
 
-_core.Saved.(mean|var|inv_std):
+_core.(Saved|GroupNormSaved).(mean|var|inv_std):
     @property
-    def \1(self) -> _Array:
+    def \2(self) -> _Array:
         \doc
 
-_core.Saved.shape:
+_core.(Saved|GroupNormSaved).shape:
     @property
     def shape(self) -> tuple[int, ...]:
         \doc
 
 _core.batch_norm$:
-    def batch_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, Saved]: ...
+    def batch_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object, keep: str) -> tuple[_Array, Saved]: ...
 
 _core.batch_norm_backward$:
-    def batch_norm_backward(dy: object, saved: Saved, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
+    def batch_norm_backward(dy: object, saved: Saved, dmean: object, dvar: object, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
 
 _core.batch_norm_inference$:
     @overload
@@ -36,6 +36,18 @@ _core.batch_norm_inference$:
 
 _core.batch_norm_inference_backward$:
     def batch_norm_inference_backward(dy: object, saved: Saved, out: object) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array | None]: ...
+
+_core.group_norm$:
+    def group_norm(x: object, groups: int, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupNormSaved]: ...
+
+_core.instance_norm$:
+    def instance_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupNormSaved]: ...
+
+_core.(group_norm_backward|instance_norm_backward)$:
+    def \1(dy: object, saved: GroupNormSaved, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
+
+_core.GroupNormSaved.__suffix__:
+    def _statistics(self) -> tuple[_Vector, _Vector]: ...
 
 _core.LayerNormSaved.(mean|var|inv_std):
     @property
@@ -58,6 +70,12 @@ _core.rms_norm$:
 
 _core.rms_norm_backward$:
     def rms_norm_backward(dy: object, saved: LayerNormSaved, out: object) -> tuple[_Array, _Array]: ...
+
+_core.batch_norm_jvp$:
+    def batch_norm_jvp(saved: Saved, x_dot: object, gamma_dot: object, beta_dot: object, mean_dot: object, var_dot: object, residual_dot: object, out: object) -> tuple[_Array, _Array, _Array]: ...
+
+_core.batch_norm_double_backward$:
+    def batch_norm_double_backward(saved: Saved, dy: object, ddx: object, ddgamma: object, ddbeta: object, ddmean: object, ddvar: object, ddresidual: object, dvar: object) -> tuple[_Array, _Array, _Array, _Array | None, _Array | None]: ...
 
 _core.moments$:
     def moments(x: object, axis: int) -> _Parts: ...

@@ -18,7 +18,14 @@ from bnpp._batch_norm import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
-from bnpp._core import LayerNormSaved, Saved
+from bnpp._core import GroupNormSaved, LayerNormSaved, Saved
+from bnpp._derivatives import (
+    DoubleGradients,
+    FrozenDoubleGradients,
+    Tangents,
+    batch_norm_double_backward,
+    batch_norm_jvp,
+)
 from bnpp._fold import (
     Folded,
     FoldGradients,
@@ -28,6 +35,13 @@ from bnpp._fold import (
     fold_linear_backward,
 )
 from bnpp._fold_report import FoldReport
+from bnpp._group_norm import (
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+)
+from bnpp._group_norm_layer import GroupNorm, InstanceNorm
 from bnpp._layer import BatchNorm
 from bnpp._layer_norm import (
     LayerNormGradients,
@@ -37,6 +51,7 @@ from bnpp._layer_norm import (
     rms_norm,
     rms_norm_backward,
 )
+from bnpp._layer_norm_layer import LayerNorm, RMSNorm
 from bnpp._moments import Moments, moments
 from bnpp._runtime import (
     clear_memory,
@@ -54,26 +69,36 @@ __all__ = [
     "Affine",
     "AffineGradients",
     "BatchNorm",
+    "DoubleGradients",
     "FoldGradients",
     "FoldReport",
     "Folded",
+    "FrozenDoubleGradients",
     "FrozenGradients",
     "FrozenResidualGradients",
     "Gradients",
+    "GroupNorm",
+    "GroupNormSaved",
+    "InstanceNorm",
+    "LayerNorm",
     "LayerNormGradients",
     "LayerNormSaved",
     "Moments",
     "ParameterGradients",
+    "RMSNorm",
     "ResidualGradients",
     "RmsNormGradients",
     "Saved",
+    "Tangents",
     "__version__",
     "affine",
     "affine_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_double_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "batch_norm_jvp",
     "clear_memory",
     "fold_conv",
     "fold_conv_backward",
@@ -81,6 +106,10 @@ __all__ = [
     "fold_linear_backward",
     "get_isa",
     "get_threads",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
     "layer_norm",
     "layer_norm_backward",
     "moments",

@@ -98,6 +98,7 @@ def batch_norm(
     activation: Activation = None,
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
+    keep: Literal["input", "output", "auto"] = "input",
 ) -> tuple[Array, _core.Saved]:
     """Normalize each channel by the statistics of this batch (training mode).
 
@@ -125,7 +126,13 @@ def batch_norm(
         plus the residual).
     out : numpy.ndarray, optional
         Where to put ``y``: same shape and dtype as `x`. It may be `x` itself, and `saved` can then not
-        serve a backward.
+        serve a backward unless it keeps the output.
+    keep : {"input", "output", "auto"}
+        What `saved` refers to. From ``y`` the backward computes ``xh = (y - beta) / gamma``
+        (Rota Bulò et al. 2018, arXiv 1712.02616), so that the memory of `x` is free, or can hold ``y``.
+        ``"output"`` needs no activation, no residual and ``abs(beta) <= 3 * abs(gamma)``, gamma not 0,
+        in every channel: ``y`` is rounded, and beside a larger beta too little of ``xh`` would be left.
+        ``"auto"`` keeps the output where it can, else the input.
 
     Returns
     -------
@@ -133,8 +140,9 @@ def batch_norm(
         Same shape, dtype and memory order as `x`. Empty for an empty batch.
     saved : Saved
         What `batch_norm_backward` needs. Shows ``mean``, ``var``, ``inv_std`` (shape (C,); float32 for
-        float32 `x`, float64 for float64), ``count`` (m) and more. It refers to `x` without a copy, so
-        `x` must keep its values until the backward.
+        float32 `x`, float64 for float64), ``count`` (m) and more. It refers to `x` (``saved.keeps`` is
+        ``"input"``) or ``y`` (``"output"``) without a copy, so that must keep its values until the
+        backward.
 
     Raises
     ------
@@ -142,7 +150,7 @@ def batch_norm(
         For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
         For wrong shapes, an axis out of range, ``eps < 0``, one value a channel, an `out` that overlaps
-        an input other than by being `x` or `residual`.
+        an input other than by being `x` or `residual`, an output that cannot be kept.
 
     Examples
     --------
@@ -155,19 +163,31 @@ def batch_norm(
            [ 1.2247,  1.4142]])
     >>> saved.mean, saved.count
     (array([2.000000e+00, 1.000001e+06]), 3)
+
+    In place, for a backward all the same:
+
+    >>> y, saved = bnpp.batch_norm(x, keep="output", out=x)
+    >>> saved.keeps, saved.reason
+    ('output', None)
     """
-    return _core.batch_norm(x, gamma, beta, axis, eps, residual, activation, on_single, out)
+    return _core.batch_norm(x, gamma, beta, axis, eps, residual, activation, on_single, out, keep)
 
 
 def batch_norm_backward(
-    dy: Input, saved: _core.Saved, *, out: Array | None = None
+    dy: Input,
+    saved: _core.Saved,
+    *,
+    dmean: Input | None = None,
+    dvar: Input | None = None,
+    out: Array | None = None,
 ) -> Gradients | ResidualGradients:
     """Go back through `batch_norm`, through the batch's statistics too.
 
     With ``g = dy`` (0 where the ReLU was inactive), ``xh = (x - mean) * inv_std`` and m values a channel:
     ``dbeta = sum(g)``, ``dgamma = sum(g * xh)``,
     ``dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m)``, ``dresidual = g``: the chain rule of
-    Ioffe & Szegedy 2015, section 3, simplified.
+    Ioffe & Szegedy 2015, section 3, simplified. Of a loss that uses ``saved.mean`` and ``saved.var``
+    too: ``dx += dmean / m + 2 * dvar * (x - mean) / m``.
 
     Parameters
     ----------
@@ -175,6 +195,8 @@ def batch_norm_backward(
         Gradient of ``y``; same shape and dtype.
     saved : Saved
         What the forward returned. It can be used any number of times.
+    dmean, dvar : array_like, shape (C,), optional
+        Gradients of ``saved.mean`` and of the biased ``saved.var``, of any dtype; 0 where not given.
     out : numpy.ndarray, optional
         Where to put ``dx``; it may be `dy` itself.
 
@@ -202,8 +224,10 @@ def batch_norm_backward(
     (array([1.]), array([-1.069]))
     >>> bool(abs(grads.dx.sum()) < 1e-15)  # adding a constant to x changes nothing
     True
+    >>> bnpp.batch_norm_backward(np.zeros((3, 1)), saved, dmean=[3.0]).dx.ravel()
+    array([1., 1., 1.])
     """
-    dx, dgamma, dbeta, dresidual = _core.batch_norm_backward(dy, saved, out)
+    dx, dgamma, dbeta, dresidual = _core.batch_norm_backward(dy, saved, dmean, dvar, out)
     if dresidual is None:
         return Gradients(dx, dgamma, dbeta)
     return ResidualGradients(dx, dgamma, dbeta, dresidual)

@@ -1,15 +1,15 @@
-"""How other frameworks name and define the same layer: the one table of them, and state by name.
+"""How other frameworks name and define the same layers: the one table of them, and state by name.
 
 A convention says two things: what a layer of that framework does by default (``settings``, for
-``BatchNorm.like``) and what its saved values are called (``names``, for ``state_dict``). Adding a
-framework is one entry of `CONVENTIONS`.
+``BatchNorm.like``) and what its saved values are called (``names``, for ``state_dict``), which the
+layers without running statistics share. Adding a framework is one entry of `CONVENTIONS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,47 @@ Vector: TypeAlias = NDArray[np.float64]
 
 
 class LayerState(NamedTuple):
-    """All that a layer keeps: float64 running statistics, and parameters or None."""
+    """All that a layer keeps: parameters and float64 running statistics, None where it has none."""
 
     gamma: Array | None
     beta: Array | None
-    running_mean: Vector
-    running_var: Vector
-    batches: int
+    running_mean: Vector | None = None
+    running_var: Vector | None = None
+    batches: int | None = None
+
+    @property
+    def running(self) -> tuple[Vector, Vector, int]:
+        """Mean, variance and count of a layer that has running statistics."""
+        return cast(tuple[Vector, Vector, int], self[2:])
+
+
+def fields_of(
+    shape: tuple[int, ...], parameters: Iterable[str], running: bool
+) -> dict[str, tuple[int, ...]]:
+    """Tell which fields of `LayerState` a layer has.
+
+    Parameters
+    ----------
+    shape : tuple
+        Of its parameters and statistics.
+    parameters : iterable of str
+        The names of its parameters.
+    running : bool
+        Whether it has running statistics.
+
+    Returns
+    -------
+    dict
+        The shape of each field.
+
+    Examples
+    --------
+    >>> fields_of((3,), ["gamma"], False)
+    {'gamma': (3,)}
+    """
+    statistics = ("running_mean", "running_var") if running else ()
+    fields: dict[str, tuple[int, ...]] = dict.fromkeys((*parameters, *statistics), shape)
+    return fields | ({"batches": ()} if running else {})
 
 
 @dataclass(frozen=True)
@@ -97,7 +131,9 @@ def convention(name: object, where: str) -> Convention:
     return found
 
 
-def to_dict(state: LayerState, name: str, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
+def to_dict(
+    state: LayerState, name: str, dtype: np.dtype[Any], layer: str = "BatchNorm"
+) -> dict[str, NDArray[Any]]:
     """Write a layer's state under a convention's names.
 
     Parameters
@@ -108,11 +144,13 @@ def to_dict(state: LayerState, name: str, dtype: np.dtype[Any]) -> dict[str, NDA
         The convention.
     dtype : numpy.dtype
         The layer's dtype, in which other frameworks keep running statistics too.
+    layer : str
+        The layer's class, for the message.
 
     Returns
     -------
     dict of numpy.ndarray
-        gamma and beta are left out where the layer has none, the count where the convention has none.
+        Without what the layer does not have, and the count where the convention has none.
 
     Examples
     --------
@@ -120,13 +158,15 @@ def to_dict(state: LayerState, name: str, dtype: np.dtype[Any]) -> dict[str, NDA
     >>> to_dict(state, "onnx", np.dtype(np.float32))
     {'input_mean': array([0., 0.], dtype=float32), 'input_var': array([1., 1.], dtype=float32)}
     """
-    chosen = convention(name, "BatchNorm.state_dict")
+    chosen = convention(name, f"{layer}.state_dict")
     result: dict[str, NDArray[Any]] = {}
     for field, key in zip(LayerState._fields, chosen.names, strict=False):
         value = getattr(state, field)
+        if value is None:
+            continue
         if field == "batches":
             result[key] = np.array(value, np.int64)
-        elif value is not None:
+        else:
             running = field.startswith("running")
             result[key] = np.array(value, dtype if running and not chosen.exact else None)
     return result
@@ -135,9 +175,9 @@ def to_dict(state: LayerState, name: str, dtype: np.dtype[Any]) -> dict[str, NDA
 def from_dict(
     values: Mapping[str, object],
     name: str | None,
-    channels: int,
-    affine: bool,
+    fields: Mapping[str, tuple[int, ...]],
     dtype: np.dtype[Any],
+    layer: str = "BatchNorm",
 ) -> LayerState:
     """Check a state of any convention completely and copy it.
 
@@ -147,12 +187,12 @@ def from_dict(
         The values by name: anything that can be read as an array of floats.
     name : str or None
         The convention; None recognises it by the names.
-    channels : int
-        Values that each entry needs.
-    affine : bool
-        Whether gamma and beta are needed, or not allowed.
+    fields : mapping
+        What the layer has, from `fields_of`; other names are not allowed.
     dtype : numpy.dtype
         The dtype for gamma and beta.
+    layer : str
+        The layer's class, for the message.
 
     Returns
     -------
@@ -167,38 +207,42 @@ def from_dict(
     Examples
     --------
     >>> values = {"input_mean": [0.5], "input_var": [-1.0]}
-    >>> from_dict(values, None, 1, False, np.dtype(np.float32))
+    >>> from_dict(values, None, fields_of((1,), [], True), np.dtype(np.float32))
     Traceback (most recent call last):
     ValueError: BatchNorm.load_state_dict: input_var is -1 in channel 0, but at least 0 is needed
     """
-    where = "BatchNorm.load_state_dict"
+    where = f"{layer}.load_state_dict"
     if not isinstance(values, Mapping):
         raise TypeError(
             f"{where}: state is a {type(values).__name__}, but a mapping of names to arrays is needed"
         )
-    chosen = _recognise(values, where) if name is None else convention(name, where)
+    chosen = _recognise(values, fields, where) if name is None else convention(name, where)
     keys = dict(zip(LayerState._fields, chosen.names, strict=False))
-    _check_names(values, keys, chosen, affine, where)
+    _check_names(values, keys, chosen, fields, where)
 
-    fields: dict[str, Any] = {"gamma": None, "beta": None, "batches": 0}
+    found: dict[str, Any] = {"gamma": None, "beta": None}
+    if "batches" in fields:
+        found["batches"] = 0
     for field, key in keys.items():
         if key not in values:
             continue
         if field == "batches":
-            fields[field] = _count(values[key], key, where)
+            found[field] = _count(values[key], key, where)
         else:
             target = np.dtype(np.float64) if field.startswith("running") else dtype
-            fields[field] = _vector(values[key], key, channels, target, where)
-    if (fields["running_var"] < 0).any():
-        channel = int(np.argmax(fields["running_var"] < 0))
+            found[field] = _vector(values[key], key, fields[field], target, where)
+    if "running_var" in found and (found["running_var"] < 0).any():
+        channel = int(np.argmax(found["running_var"] < 0))
         raise ValueError(
-            f"{where}: {keys['running_var']} is {fields['running_var'][channel]:g} in channel "
+            f"{where}: {keys['running_var']} is {found['running_var'][channel]:g} in channel "
             f"{channel}, but at least 0 is needed"
         )
-    return LayerState(**fields)
+    return LayerState(**found)
 
 
-def _recognise(values: Mapping[str, object], where: str) -> Convention:
+def _recognise(
+    values: Mapping[str, object], fields: Mapping[str, tuple[int, ...]], where: str
+) -> Convention:
     """Take the convention that knows all names, before all one that misses none of its statistics."""
     known = [c for c in CONVENTIONS.values() if values.keys() <= set(c.names)]
     if not known:
@@ -207,27 +251,30 @@ def _recognise(values: Mapping[str, object], where: str) -> Convention:
             f"{where}: state has the names {_listed(values)}, "
             f"but all those of one convention are needed ({families})"
         )
-    return next((c for c in known if values.keys() >= _statistics(c)), known[0])
+    telling = [field for field in fields if field not in _PARAMETERS] or list(fields)
+    return next((c for c in known if values.keys() >= _needed(c, telling)), known[0])
 
 
-def _statistics(chosen: Convention) -> set[str]:
-    return set(chosen.names[2 : 5 if chosen.count_needed else 4])
+_PARAMETERS = ("gamma", "beta")
+
+
+def _needed(chosen: Convention, fields: Iterable[str]) -> set[str]:
+    keys = dict(zip(LayerState._fields, chosen.names, strict=False))
+    return {keys[f] for f in fields if f != "batches" or chosen.count_needed}
 
 
 def _check_names(
     values: Mapping[str, object],
     keys: Mapping[str, str],
     chosen: Convention,
-    affine: bool,
+    fields: Mapping[str, tuple[int, ...]],
     where: str,
 ) -> None:
-    parameters = {keys["gamma"], keys["beta"]}
-    needed = _statistics(chosen) | (parameters if affine else set())
-    if missing := needed - values.keys():
+    if missing := _needed(chosen, fields) - values.keys():
         raise ValueError(
             f"{where}: state has {_listed(values)}, but {_listed(missing)} is needed too"
         )
-    allowed = set(chosen.names) - (set() if affine else parameters)
+    allowed = {key for field, key in keys.items() if field in fields}
     if extra := values.keys() - allowed:
         raise ValueError(
             f"{where}: state has {_listed(extra)}, but only {_listed(allowed)} can be taken"
@@ -239,13 +286,11 @@ def _listed(names: Iterable[object]) -> str:
 
 
 def _vector(
-    value: object, key: str, channels: int, dtype: np.dtype[Any], where: str
+    value: object, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], where: str
 ) -> NDArray[Any]:
     array = as_array(value, key, where)
-    if array.shape != (channels,):
-        raise ValueError(
-            f"{where}: {key} has shape {array.shape}, but ({channels},) is needed: one value a channel"
-        )
+    if array.shape != shape:
+        raise ValueError(f"{where}: {key} has shape {array.shape}, but {shape} is needed")
     return array.astype(dtype, order="C", copy=True)
 
 

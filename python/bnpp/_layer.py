@@ -6,17 +6,14 @@ a signal interrupts, leaves the layer as it was, and nobody ever sees half of an
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnpp import _conventions, _core
-from bnpp._arrays import NEEDED, Array, Input, as_array, is_supported
+from bnpp._arrays import Array, Input
 from bnpp._batch_norm import (
     Activation,
     FrozenGradients,
@@ -26,12 +23,15 @@ from bnpp._batch_norm import (
     batch_norm_backward,
     batch_norm_inference_backward,
 )
+from bnpp._settings import Settings
 
 Vector: TypeAlias = NDArray[np.float64]
 AnyGradients: TypeAlias = Gradients | ResidualGradients | FrozenGradients | FrozenResidualGradients
 
 #: The default of `momentum` as this very object, to tell it from a 0.1 that somebody passed.
 _DEFAULT_MOMENTUM = float("0.1")
+
+_SETTINGS = Settings("BatchNorm")
 
 
 class _State(NamedTuple):
@@ -134,20 +134,14 @@ class BatchNorm:
         on_single: Literal["error", "biased", "inference"] = "error",
         dtype: DTypeLike = np.float32,
     ) -> None:
-        self.channels = _integer("channels", channels)
-        if self.channels < 1:
-            raise ValueError(f"BatchNorm: channels is {channels}, but at least 1 is needed")
-        self.axis = _integer("axis", axis)
-        self.eps = _number("eps", eps)
-        if not 0 <= self.eps < math.inf:
-            raise ValueError(
-                f"BatchNorm: eps is {eps}, but a finite number of at least 0 is needed"
-            )
+        self.channels = _SETTINGS.channels(channels)
+        self.axis = _SETTINGS.integer("axis", axis)
+        self.eps = _SETTINGS.eps(eps)
         self.momentum = _momentum(momentum, decay)
-        self.running_var_kind = _word("running_var", running_var, ("unbiased", "biased"))
-        self.update_guard = _word("update_guard", update_guard, (None, "finite"))
-        self.on_single = _word("on_single", on_single, ("error", "biased", "inference"))
-        self.dtype = _dtype(dtype)
+        self.running_var_kind = _SETTINGS.word("running_var", running_var, ("unbiased", "biased"))
+        self.update_guard = _SETTINGS.word("update_guard", update_guard, (None, "finite"))
+        self.on_single = _SETTINGS.word("on_single", on_single, ("error", "biased", "inference"))
+        self.dtype = _SETTINGS.dtype(dtype)
         self.training = True
         self.gamma = np.ones(self.channels, self.dtype) if affine else None
         self.beta = np.zeros(self.channels, self.dtype) if affine else None
@@ -280,7 +274,7 @@ class BatchNorm:
             As `batch_norm`, in evaluation as `batch_norm_inference`, and for another number of channels.
             The layer is then unchanged.
         """
-        x = self._checked(x)
+        x = _SETTINGS.with_channels(x, self.axis, self.channels)
         state = self._state
         if self.training and not (self.on_single == "inference" and x.size == self.channels):
             y, saved = self._normalized(x, residual, activation, out)
@@ -411,36 +405,31 @@ class BatchNorm:
         >>> layer.running_mean, layer.running_var
         (array([3.]), array([4.]))
         """
-        new = _conventions.from_dict(
-            state, convention, self.channels, self.gamma is not None, self.dtype
-        )
+        parameters = () if self.gamma is None else ("gamma", "beta")
+        fields = _conventions.fields_of((self.channels,), parameters, running=True)
+        new = _conventions.from_dict(state, convention, fields, self.dtype)
         # One step for the interpreter, so that a signal cannot part gamma from the statistics.
         vars(self).update(
             gamma=new.gamma,
             beta=new.beta,
-            _state=_new_state(new.running_mean, new.running_var, new.batches),
+            _state=_new_state(*new.running),
         )
-
-    def _checked(self, x: Input) -> Array:
-        """Read x and compare its channels, which nothing else does for a layer that is not affine."""
-        array = x if type(x) is np.ndarray else as_array(x, "x", "BatchNorm")
-        try:
-            found = array.shape[self.axis]
-        except IndexError:
-            return array  # refused with the right reason by what comes next
-        if found != self.channels:
-            raise ValueError(
-                f"BatchNorm: x has {found} channels along axis {self.axis}, "
-                f"but the layer has {self.channels}"
-            )
-        return array
 
     def _normalized(
         self, x: Array, residual: Input | None, activation: Activation, out: Array | None
     ) -> tuple[Array, _core.Saved]:
         on_single = "biased" if self.on_single == "biased" else "error"
         return _core.batch_norm(
-            x, self.gamma, self.beta, self.axis, self.eps, residual, activation, on_single, out
+            x,
+            self.gamma,
+            self.beta,
+            self.axis,
+            self.eps,
+            residual,
+            activation,
+            on_single,
+            out,
+            "input",
         )
 
     def _normalized_by(
@@ -470,8 +459,8 @@ class BatchNorm:
         divisor = m - 1 if self.running_var_kind == "unbiased" and m > 1 else m
         with np.errstate(all="ignore"):  # an Inf here is the batch's own, or the guard's business
             return _new_state(
-                _mixed(state.mean, mean, weight),
-                _mixed(state.var, m2 / divisor, weight),
+                mixed(state.mean, mean, weight),
+                mixed(state.var, m2 / divisor, weight),
                 state.batches + 1,
             )
 
@@ -501,51 +490,16 @@ class BatchNorm:
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
-def _integer(name: str, value: SupportsIndex) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"BatchNorm: {name} is a {kind}, but an integer is needed") from None
-
-
 def _momentum(momentum: float | None, decay: float | None) -> float | None:
     if decay is not None:
         if momentum is not _DEFAULT_MOMENTUM:
             raise TypeError(
                 f"BatchNorm: momentum is {momentum} and decay is {decay}, but only one is needed"
             )
-        if not 0 <= _number("decay", decay) <= 1:
+        if not 0 <= _SETTINGS.number("decay", decay) <= 1:
             raise ValueError(f"BatchNorm: decay is {decay}, but a number from 0 to 1 is needed")
         return 1.0 - float(decay)
-    if momentum is None:
-        return None
-    if not 0 <= _number("momentum", momentum) <= 1:
-        raise ValueError(
-            f"BatchNorm: momentum is {momentum}, but a number from 0 to 1 or None is needed"
-        )
-    return float(momentum)
-
-
-def _number(name: str, value: object) -> float:
-    if not isinstance(value, (float, int, np.floating, np.integer)):
-        kind = type(value).__name__
-        raise TypeError(f"BatchNorm: {name} is a {kind}, but a number is needed")
-    return float(value)
-
-
-def _dtype(dtype: DTypeLike | None) -> np.dtype[Any]:
-    with suppress(TypeError):
-        if dtype is not None and is_supported(np.dtype(dtype)):
-            return np.dtype(dtype)
-    raise TypeError(f"BatchNorm: dtype is {dtype!r}, but {NEEDED} is needed")
-
-
-def _word(name: str, value: object, known: tuple[object, ...]) -> Any:
-    if not (value is None or isinstance(value, str)) or value not in known:
-        choices = " or ".join(map(repr, known))
-        raise ValueError(f"BatchNorm: {name} is {value!r}, but {choices} is needed")
-    return value
+    return _SETTINGS.momentum(momentum)
 
 
 def _new_state(mean: Vector, var: Vector, batches: int) -> _State:
@@ -554,8 +508,25 @@ def _new_state(mean: Vector, var: Vector, batches: int) -> _State:
     return _State(mean, var, batches, None)
 
 
-def _mixed(old: Vector, new: Vector, weight: float) -> Vector:
-    """Return ``(1 - weight) * old + weight * new``, where a weight of 0 wins over Inf, and so does 1."""
+def mixed(old: Vector, new: Vector, weight: float) -> Vector:
+    """Move a running statistic: ``(1 - weight) * old + weight * new``.
+
+    Parameters
+    ----------
+    old, new : numpy.ndarray
+        The running statistic, and that of a batch.
+    weight : float
+        From 0 to 1; 0 wins over an Inf in `new`, and 1 over one in `old`.
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Examples
+    --------
+    >>> mixed(np.array([1.0]), np.array([np.inf]), 0)
+    array([1.])
+    """
     if weight == 0:
         return old
     return new if weight == 1 else (1 - weight) * old + weight * new

@@ -160,7 +160,8 @@ def clear_memory() -> int:
     Outputs of 1 MiB and more lie on memory that is kept, when the last array on it is gone, for the
     next output of that size: a freshly mapped 100 MB costs more in page faults than batch
     normalization takes. At most 512 MiB are kept; the environment variable ``BNPP_POOL_BYTES`` sets
-    another cap at the start of the process, 0 for none. Arrays in use do not count.
+    another cap at the start of the process, 0 for none. Statistics and sums lie on memory that is kept
+    likewise, 64 MiB at most. Arrays in use do not count.
 
     Returns
     -------

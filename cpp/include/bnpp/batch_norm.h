@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bnpp/moments.h"
+#include "bnpp/recycled.h"
 #include "bnpp/tensor.h"
 
 namespace bnpp {
@@ -20,19 +21,30 @@ enum class Activation : std::uint8_t { none, relu };
 /// What to do with one value a channel in training: refuse, or use its variance, 0.
 enum class OnSingle : std::uint8_t { error, biased };
 
+/// What the backward reads beside dy: x, or y, from which xh = (y - beta) / gamma (Rota Bulo et al.
+/// 2018, arXiv 1712.02616), so that x's memory is free. That needs no activation, no residual and
+/// |beta| + s <= 3 * |gamma| in every channel, s the smallest normal number of y's dtype: with y's
+/// unit roundoff u, the rounding of y is then an error of at most u * (|xh| + 3) in xh.
+enum class Keep : std::uint8_t {
+  input,
+  output,     // refused where it cannot be
+  automatic,  // y where it can be, else x
+};
+
 /// What a forward leaves for its backward: statistics in float64, one bit an element where there is
-/// a ReLU, and a view (not a copy) of x, which must still hold its values then.
+/// a ReLU, and a view (not a copy) of x or y, which must still hold its values then.
 struct BatchNormSaved {
-  ConstTensor x;
+  ConstTensor x;       // where y was kept only its shape counts
+  ConstTensor y;       // given where y was kept
+  ChannelVector beta;  // the same; else empty
   int axis = 1;
   double eps = 0;
-  std::int64_t count = 0;                // values a channel, m
-  std::vector<double> mean, mean_low;    // the mean is mean + mean_low
-  std::vector<double> m2, m2_low;        // sum of (x - mean)^2, m2 + m2_low; none if frozen
-  std::vector<double> var, inv_std;      // biased variance; 1 / sqrt(var + eps)
-  std::vector<double> gamma;             // all ones where none was given
-  std::unique_ptr<std::uint8_t[]> mask;  // z > 0, in x's own memory order; null without ReLU
-  std::int64_t mask_bytes = 0;
+  std::int64_t count = 0;        // values a channel, m
+  ChannelVector mean, mean_low;  // the mean is mean + mean_low
+  ChannelVector m2, m2_low;      // sum of (x - mean)^2, m2 + m2_low; none if frozen
+  ChannelVector var, inv_std;    // biased variance; 1 / sqrt(var + eps)
+  ChannelVector gamma;           // all ones where none was given
+  std::vector<std::uint8_t, Recycling<std::uint8_t>> mask;  // z > 0, in x's own memory order
   Activation activation = Activation::none;
   bool residual = false;  // a residual was added
   bool frozen = false;    // the statistics were given: constants of the backward
@@ -51,18 +63,22 @@ struct BatchNormArgs {
   double eps = 1e-5;
   Activation activation = Activation::none;
   OnSingle on_single = OnSingle::error;
+  Keep keep = Keep::input;
 };
 BatchNormSaved batch_norm(const BatchNormArgs& args);
 
 /// The gradients of sum(dy * y). Vectors (C,) may be of any dtype, or not given.
 ///   g = dy * [z > 0];  dbeta = sum g;  dgamma = sum g * xh;
 ///   dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m);  dresidual = g
+/// and of a loss that uses the batch's mean and biased variance, too:
+///   dx += mean_grad / m + 2 * var_grad * (x - mean) / m
 struct BatchNormGrads {
-  ConstTensor dy;        // like x
-  Tensor dx;             // like x; dy itself, or apart from dy and x
-  Tensor dgamma, dbeta;  // (C,)
-  Tensor dresidual;      // like x; only with a residual
-  Tensor dmean, dvar;    // (C,), only of batch_norm_inference_backward
+  ConstTensor dy;                   // like x
+  Tensor dx;                        // like x; dy itself, or apart from dy and x
+  Tensor dgamma, dbeta;             // (C,)
+  Tensor dresidual;                 // like x; only with a residual
+  Tensor dmean, dvar;               // (C,), only of batch_norm_inference_backward
+  ConstTensor mean_grad, var_grad;  // (C,), only of batch_norm_backward; not given: 0
 };
 void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grads);
 

@@ -81,7 +81,7 @@ Folded fold(const Check& check, const FoldArgs& args, LayerKind kind, const Tens
   parallel_for(outputs, threads, write);
   std::vector<double> values;
   for (const ChannelChange& change : changes) values.push_back(change.bias);
-  write_vector(bias, values);
+  write_vector(bias, values.data());
 
   Folded folded{report_of(changes, layer, from.terms()), {}};
   if (layer.has_before && args.padding == Padding::pad_value) {

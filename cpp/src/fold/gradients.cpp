@@ -66,7 +66,7 @@ FoldMapGrads backward(const Check& check, const FoldArgs& args, const FoldGrads&
       dlayer_bias[c] = scale * dbias[c];
     }
   });
-  write_vector(grads.dbias, dlayer_bias);
+  write_vector(grads.dbias, dlayer_bias.data());
   FoldMapGrads result;
   if (args.after != nullptr) result.after = std::move(after);
   if (args.before != nullptr) result.before = std::move(before);

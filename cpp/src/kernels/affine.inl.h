@@ -6,7 +6,8 @@ namespace bnpp::BNPP_ISA {
 namespace {
 
 template <class T, Layout layout, bool has_residual, bool has_relu, bool has_mask, bool streamed>
-void affine_tile(const AffineTile t) {
+void affine_tile(const AffineTile& tile) {
+  const AffineTile t = tile;  // a copy no store can alias, made field by field
   const T* x = static_cast<const T*>(t.x);
   const T* residual = static_cast<const T*>(t.residual);
   T* y = static_cast<T*>(t.y);

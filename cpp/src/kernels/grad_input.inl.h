@@ -6,7 +6,8 @@ namespace bnpp::BNPP_ISA {
 namespace {
 
 template <class T, Layout layout, bool has_x, bool has_mask, bool has_dresidual, bool streamed>
-void grad_input_tile(const GradInputTile t) {
+void grad_input_tile(const GradInputTile& tile) {
+  const GradInputTile t = tile;  // a copy no store can alias, made field by field
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
   T* dx = static_cast<T*>(t.dx);

@@ -28,7 +28,8 @@ inline double sum_columns_of(const double* columns, std::ptrdiff_t repeat) {
 }
 
 template <class T, Layout layout, bool has_mask>
-void grad_sums_tile(const GradSumsTile t) {
+void grad_sums_tile(const GradSumsTile& tile) {
+  const GradSumsTile t = tile;  // a copy no store can alias, made field by field
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
   const auto gradient = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {

@@ -15,11 +15,13 @@
 #include "kernels/walk.inl.h"
 #include "kernels/moments.inl.h"
 #include "kernels/merge.inl.h"
+#include "kernels/channels.inl.h"
 #include "kernels/affine.inl.h"
 #include "kernels/grad_sums.inl.h"
 #include "kernels/grad_input.inl.h"
 #include "kernels/weights.inl.h"
 #include "kernels/row_norm.inl.h"
+#include "kernels/combine.inl.h"
 // clang-format on
 
 namespace bnpp::BNPP_ISA {
@@ -28,9 +30,9 @@ extern const KernelTable table;
 const KernelTable table = {{
 #define BNPP_VERBS(name, type)                                                     \
   {{moments_rows<type>, affine<type, Layout::rows>, grad_sums<type, Layout::rows>, \
-    grad_input<type, Layout::rows>},                                               \
+    grad_input<type, Layout::rows>, combine<type, Layout::rows>},                  \
    {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>, \
-    grad_input<type, Layout::cols>}},
+    grad_input<type, Layout::cols>, combine<type, Layout::cols>}},
                                BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
                            },
@@ -42,6 +44,10 @@ const KernelTable table = {{
 #undef BNPP_VERBS
                            },
                            moments_of_sums,
-                           merge_moments};
+                           merge_moments,
+                           variances,
+                           centers,
+                           scales,
+                           gradients};
 
 }  // namespace bnpp::BNPP_ISA

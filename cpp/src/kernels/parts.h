@@ -30,6 +30,7 @@ inline Narrow<T> narrow(Part p) {
 }
 inline Part spread(double v) { return v; }
 inline Part fused(Part a, Part b, Part c) { return __builtin_fma(a, b, c); }
+inline Part root(Part a) { return __builtin_sqrt(a); }
 #else
 #if defined(__AVX512F__)
 constexpr int kPartLanes = 8;
@@ -91,6 +92,16 @@ inline Part fused(Part a, Part b, Part c) {
   return a;
 #endif
 }
+inline Part root(Part a) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Part>(_mm512_sqrt_pd(reinterpret_cast<__m512d>(a)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Part>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(a)));
+#else
+  for (int i = 0; i < kPartLanes; ++i) a[i] = __builtin_sqrt(a[i]);
+  return a;
+#endif
+}
 
 template <class T>
 inline Part widen(Narrow<T> n) {
@@ -108,13 +119,6 @@ inline Part widen<float>(Narrow<float> n) {
 #endif
 
 #if defined(__F16C__)
-// As the scalar one of half.h: adding to the lost bits carries into the last one kept if any is
-// set.
-inline Part round_to_odd(Part p) {
-  constexpr std::int64_t lost = 0x1fffffff;
-  const PartBits bits = reinterpret_cast<PartBits>(p);
-  return reinterpret_cast<Part>((bits | ((bits & lost) + lost)) & ~lost);
-}
 // g++ 12 converts vectors of 16 and 32 bits element by element.
 inline FloatBits widen_bits(HalfBits n) {
   __m128i bits = {};
@@ -141,7 +145,7 @@ inline Part widen<bfloat16>(HalfBits n) {
 }
 template <>
 inline HalfBits narrow<bfloat16>(Part p) {
-  const Narrow<float> wide = narrow<float>(round_to_odd(p));
+  const Narrow<float> wide = narrow<float>(p);
   const FloatBits bits = reinterpret_cast<FloatBits>(wide);
   const FloatBits rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
   return narrow_bits(wide != wide ? bits >> 16 | 0x40 : rounded);
@@ -158,7 +162,7 @@ inline Part widen<float16>(HalfBits n) {
 }
 template <>
 inline HalfBits narrow<float16>(Part p) {
-  const Narrow<float> wide = narrow<float>(round_to_odd(p));
+  const Narrow<float> wide = narrow<float>(p);
 #if defined(__AVX512F__)
   const __m128i half = _mm256_cvtps_ph(reinterpret_cast<__m256>(wide), _MM_FROUND_TO_NEAREST_INT);
 #else

@@ -1,4 +1,4 @@
-// The alphabet: four verbs, each in two layouts and for each dtype, and three for statistics of
+// The alphabet: five verbs, each in two layouts and for each dtype, and three for statistics of
 // rows, as a table of function pointers. Plain data only: the per-ISA units include this file.
 //
 // Every kernel works on one tile: `rows` runs of `cols` contiguous elements, the runs `*_stride`
@@ -29,6 +29,36 @@ struct BlockSums {
 // Moments of channels, one array a field: mean + mean_low and m2 + m2_low are the values.
 struct MomentsView {
   double *mean, *mean_low, *m2, *m2_low;
+};
+// The algebra between two passes, for a range of channels, one array a field.
+//   var = m2 / count, inv_std = 1 / sqrt(var + eps), and 0 where that root is 0: there x - mean is
+//   0 too
+struct VarianceArgs {
+  const double* m2;
+  double count, eps;
+  double *var, *inv_std;
+};
+//   mean + mean_low = center + low, the centre representable in the tensor's dtype, so that
+//   x - center loses nothing
+struct CenterArgs {
+  const double *mean, *mean_low;
+  bool is_float64;  // the tensor
+  double *center, *low;
+};
+//   scale = gamma * inv_std, offset = beta - low * scale
+struct ScaleArgs {
+  const double *gamma, *beta, *inv_std, *low;
+  double *scale, *offset;
+};
+//   x - mean = (x - center - low) * slope; sum_gx, about the centre, becomes dgamma; sum_g is
+//   dbeta; dx = a * g + b * (x - center) + c with a = gamma * inv_std, b = (2 * var_grad - a *
+//   inv_std * dgamma) / count * slope, c = (mean_grad - a * dbeta) / count - b * low
+struct GradientArgs {
+  const double *gamma, *inv_std, *low, *sum_g;
+  const double* slope;                 // null: 1
+  const double *mean_grad, *var_grad;  // gradients of the batch's mean and var; null: 0
+  double count;
+  double *sum_gx, *a, *b, *c;
 };
 struct MomentsTile {
   const void* x;
@@ -75,11 +105,25 @@ struct GradInputTile {
   bool stream;  // as above, of dx
 };
 
+// out = a * u + b * v + (d * (x - center) + c). Where there is a mask, u or out is 0 without its
+// bit.
+struct CombineTile {
+  const void *u, *v, *x;     // each or null
+  const std::uint8_t* mask;  // or null
+  void* out;
+  std::ptrdiff_t u_stride, v_stride, x_stride, mask_stride, out_stride;
+  std::ptrdiff_t rows, cols, repeat;
+  const double *center, *a, *b, *d, *c;
+  bool mask_out;  // the mask is out's, not u's
+  bool stream;    // as above, of out
+};
+
 struct Verbs {
   void (*moments)(const MomentsTile&);
   void (*affine)(const AffineTile&);
   void (*grad_sums)(const GradSumsTile&);
   void (*grad_input)(const GradInputTile&);
+  void (*combine)(const CombineTile&);
 };
 
 // Norms whose statistics belong to a row (layer norm): center, scale, shift, b and c have one
@@ -157,6 +201,10 @@ struct KernelTable {
   // a becomes the moments of the union of a and b; no count is 0.
   void (*merge_moments)(const MomentsView& a, double count_a, const MomentsView& b, double count_b,
                         std::ptrdiff_t channels);
+  void (*variances)(const VarianceArgs&, std::ptrdiff_t channels);
+  void (*centers)(const CenterArgs&, std::ptrdiff_t channels);
+  void (*scales)(const ScaleArgs&, std::ptrdiff_t channels);
+  void (*gradients)(const GradientArgs&, std::ptrdiff_t channels);
 };
 
 }  // namespace bnpp

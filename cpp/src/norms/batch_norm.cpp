@@ -8,6 +8,7 @@
 
 #include "norms/check.h"
 #include "norms/gradients.h"
+#include "norms/keep.h"
 #include "norms/moments.h"
 #include "norms/normalize.h"
 #include "norms/saved.h"
@@ -23,15 +24,21 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
   check.eps(args.eps);
   check.like(x, args.y, "y");
   if (args.residual.given()) check.like(x, args.residual, "residual");
-  std::vector<double> gamma = check.vector(args.gamma, x, axis, "gamma", 1);
-  const std::vector<double> beta = check.vector(args.beta, x, axis, "beta", 0);
+  ChannelVector gamma = check.vector(args.gamma, x, axis, "gamma", 1);
+  const ChannelVector beta = check.vector(args.beta, x, axis, "beta", 0);
   const Plan plan(x, axis);
   if (plan.count == 1 && plan.channels > 0 && args.on_single == OnSingle::error) {
     check.refuse("x has one value a channel (shape ", shape_text(x), ", axis ", axis,
                  "), but training needs two or more, or on_single=\"biased\"");
   }
 
+  const bool from_output = keeps_output(check, args, gamma, beta);
+
   BatchNormSaved saved = new_saved(x, plan, args.eps, std::move(gamma));
+  if (from_output) {
+    saved.y = args.y;
+    saved.beta = beta;
+  }
   saved.activation = args.activation;
   saved.residual = args.residual.given();
   if (args.activation == Activation::relu) add_mask(saved, plan);
@@ -40,7 +47,7 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
   const int threads = threads_for(2 * x.size() * size_of(x.dtype));
   const Verbs& kernel = verbs(x.dtype, plan.layout);
   const Operand input(x, plan, threads);
-  BlockMoments blocks(plan);
+  BlockMoments blocks(plan, moments_of(saved));
   Normalize normalize(plan, args.residual, args.activation, args.y, threads);
   reduce_finish_map(
       plan, threads, size_of(x.dtype),
@@ -49,13 +56,11 @@ BatchNormSaved batch_norm(const BatchNormArgs& args) {
       },
       [&](std::int64_t begin, std::int64_t end) {
         blocks.merge(begin, end);
-        for (std::int64_t c = begin; c < end; ++c) {
-          set_moments(saved, c, blocks.of_channel(c));
-          normalize.set_channel(c, saved, beta[static_cast<std::size_t>(c)]);
-        }
+        set_variances(saved, saved.m2.data(), static_cast<double>(plan.count), begin, end);
+        normalize.set_channels(begin, end, saved, beta);
       },
       [&](const Tile& tile, int worker) {
-        normalize.apply(kernel, input, saved.mask.get(), tile, worker);
+        normalize.apply(kernel, input, mask_of(saved), tile, worker);
       });
   return saved;
 }
@@ -68,16 +73,30 @@ void batch_norm_backward(const BatchNormSaved& saved, const BatchNormGrads& grad
   }
   check_backward(check, saved, grads);
 
-  std::vector<double> dgamma(saved.mean.size()), dbeta(saved.mean.size());
-  const auto m = static_cast<double>(saved.count);
-  backward_pass(saved, grads, [&](std::size_t c, GradSums sum) {
-    dbeta[c] = sum.g;
-    dgamma[c] = sum.gx * saved.inv_std[c];
-    const double a = saved.gamma[c] * saved.inv_std[c];
-    return InputCoefficients{a, -a * saved.inv_std[c] * dgamma[c] / m, -a * dbeta[c] / m};
+  const auto given = [&](const ConstTensor& v, const char* name) {
+    return v.given() ? check.vector(v, saved.x, saved.axis, name, 0) : ChannelVector();
+  };
+  const ChannelVector mean_grad = given(grads.mean_grad, "dmean"),
+                      var_grad = given(grads.var_grad, "dvar");
+  const auto from = [](const ChannelVector& v, std::int64_t begin) {
+    return v.empty() ? nullptr : v.data() + begin;
+  };
+  backward_pass(saved, grads, [&](std::int64_t begin, std::int64_t end, const GradientTerms& t) {
+    GradientArgs args;
+    args.gamma = saved.gamma.data() + begin;
+    args.inv_std = saved.inv_std.data() + begin;
+    args.low = t.low + begin;
+    args.slope = t.slope != nullptr ? t.slope + begin : nullptr;
+    args.mean_grad = from(mean_grad, begin);
+    args.var_grad = from(var_grad, begin);
+    args.sum_g = t.sum_g + begin;
+    args.count = static_cast<double>(saved.count);
+    args.sum_gx = t.sum_gx + begin;
+    args.a = t.a + begin;
+    args.b = t.b + begin;
+    args.c = t.c + begin;
+    kernels().gradients(args, end - begin);
   });
-  write_vector(grads.dgamma, dgamma);
-  write_vector(grads.dbeta, dbeta);
 }
 
 }  // namespace bnpp

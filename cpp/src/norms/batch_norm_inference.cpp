@@ -21,12 +21,12 @@ BatchNormSaved batch_norm_inference(const BatchNormInferenceArgs& args) {
   check.eps(args.eps);
   check.like(x, args.y, "y");
   if (args.residual.given()) check.like(x, args.residual, "residual");
-  std::vector<double> gamma = check.vector(args.gamma, x, axis, "gamma", 1);
-  const std::vector<double> beta = check.vector(args.beta, x, axis, "beta", 0);
+  ChannelVector gamma = check.vector(args.gamma, x, axis, "gamma", 1);
+  const ChannelVector beta = check.vector(args.beta, x, axis, "beta", 0);
   if (!args.mean.given()) check.refuse("mean is not given, but it needs one value a channel");
   if (!args.var.given()) check.refuse("var is not given, but it needs one value a channel");
-  std::vector<double> mean = check.vector(args.mean, x, axis, "mean", 0);
-  std::vector<double> var = check.vector(args.var, x, axis, "var", 1);
+  ChannelVector mean = check.vector(args.mean, x, axis, "mean", 0);
+  ChannelVector var = check.vector(args.var, x, axis, "var", 1);
   for (std::size_t c = 0; c < var.size(); ++c) {
     if (var[c] < 0) check.refuse("var[", c, "] is ", var[c], ", but variances need to be >= 0");
   }
@@ -37,21 +37,20 @@ BatchNormSaved batch_norm_inference(const BatchNormInferenceArgs& args) {
   saved.activation = args.activation;
   saved.residual = args.residual.given();
   saved.mean = std::move(mean);
+  saved.mean_low.assign(saved.mean.size(), 0);
   saved.var = std::move(var);
   if (args.activation == Activation::relu && args.keep_mask) add_mask(saved, plan);
 
   const int threads = threads_for(2 * x.size() * size_of(x.dtype));
   Normalize normalize(plan, args.residual, args.activation, args.y, threads);
-  for (std::size_t c = 0; c < saved.var.size(); ++c) {
-    saved.inv_std[c] = inv_std_of(saved.var[c], args.eps);
-    normalize.set_channel(static_cast<std::int64_t>(c), saved, beta[c]);
-  }
+  set_variances(saved, saved.var.data(), 1, 0, plan.channels);
+  normalize.set_channels(0, plan.channels, saved, beta);
   if (plan.count == 0) return saved;
 
   const Verbs& kernel = verbs(x.dtype, plan.layout);
   const Operand input(x, plan, threads);
   map_all(plan, threads, [&](const Tile& tile, int worker) {
-    normalize.apply(kernel, input, saved.mask.get(), tile, worker);
+    normalize.apply(kernel, input, mask_of(saved), tile, worker);
   });
   return saved;
 }
@@ -63,20 +62,20 @@ void batch_norm_inference_backward(const BatchNormSaved& saved, const BatchNormG
   }
   check_backward(check, saved, grads);
 
-  const std::size_t channels = saved.mean.size();
-  std::vector<double> dgamma(channels), dbeta(channels), dmean(channels), dvar(channels);
-  backward_pass(saved, grads, [&](std::size_t c, GradSums sum) {
-    const double inv_std = saved.inv_std[c], scale = saved.gamma[c] * inv_std;
-    dbeta[c] = sum.g;
-    dgamma[c] = sum.gx * inv_std;
-    dmean[c] = -scale * dbeta[c];
-    dvar[c] = -0.5 * scale * inv_std * dgamma[c];
-    return InputCoefficients{scale};
+  ChannelVector dmean(saved.mean.size(), 0), dvar(dmean);
+  backward_pass(saved, grads, [&](std::int64_t begin, std::int64_t end, const GradientTerms& t) {
+    for (std::int64_t k = begin; k < end; ++k) {
+      const auto c = static_cast<std::size_t>(k);
+      const double inv_std = saved.inv_std[c], scale = saved.gamma[c] * inv_std;
+      t.sum_gx[k] = (t.sum_gx[k] - t.low[k] * t.sum_g[k]) * inv_std;
+      dmean[c] = -scale * t.sum_g[k];
+      dvar[c] = -0.5 * scale * inv_std * t.sum_gx[k];
+      t.a[k] = scale;
+      t.b[k] = t.c[k] = 0;
+    }
   });
-  write_vector(grads.dgamma, dgamma);
-  write_vector(grads.dbeta, dbeta);
-  write_vector(grads.dmean, dmean);
-  write_vector(grads.dvar, dvar);
+  write_vector(grads.dmean, dmean.data());
+  write_vector(grads.dvar, dvar.data());
 }
 
 }  // namespace bnpp

@@ -6,23 +6,34 @@
 namespace bnpp {
 namespace {
 
-template <class T>
-void read_values(const ConstTensor& v, std::vector<double>& values) {
-  const char* from = static_cast<const char*>(v.data);
-  for (std::size_t c = 0; c < values.size(); ++c) {
-    T value;
-    std::memcpy(&value, from + static_cast<std::int64_t>(c) * v.strides[0], sizeof(T));
-    values[c] = to_double(value);
+// each(c, byte offset), with a stride the compiler knows where the elements follow upon each other.
+template <class T, class Each>
+void for_each_element(const ConstTensor& v, Each each) {
+  constexpr std::int64_t item = sizeof(T);
+  if (v.strides[0] == item) {
+    for (std::int64_t c = 0; c < v.shape[0]; ++c) each(c, c * item);
+  } else {
+    for (std::int64_t c = 0; c < v.shape[0]; ++c) each(c, c * v.strides[0]);
   }
 }
 
 template <class T>
-void write_values(const Tensor& v, const std::vector<double>& values) {
+void read_values(const ConstTensor& v, double* values) {
+  const char* from = static_cast<const char*>(v.data);
+  for_each_element<T>(v, [=](std::int64_t c, std::int64_t at) {
+    T value;
+    std::memcpy(&value, from + at, sizeof(T));
+    values[c] = to_double(value);
+  });
+}
+
+template <class T>
+void write_values(const Tensor& v, const double* values) {
   char* to = static_cast<char*>(v.data);
-  for (std::size_t c = 0; c < values.size(); ++c) {
+  for_each_element<T>(v, [=](std::int64_t c, std::int64_t at) {
     const T value = from_double<T>(values[c]);
-    std::memcpy(to + static_cast<std::int64_t>(c) * v.strides[0], &value, sizeof(T));
-  }
+    std::memcpy(to + at, &value, sizeof(T));
+  });
 }
 
 }  // namespace
@@ -67,15 +78,16 @@ void Check::length(const ConstTensor& v, const ConstTensor& x, int axis, const c
   }
 }
 
-std::vector<double> Check::vector(const ConstTensor& v, const ConstTensor& x, int axis,
-                                  const char* name, double fallback) const {
-  std::vector<double> values(static_cast<std::size_t>(x.shape[axis]), fallback);
-  if (!v.given()) return values;
+ChannelVector Check::vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name,
+                            double fallback) const {
+  const auto channels = static_cast<std::size_t>(x.shape[axis]);
+  if (!v.given()) return ChannelVector(channels, fallback);
   length(v, x, axis, name);
+  ChannelVector values(channels);
   switch (v.dtype) {
-#define BNPP_READ(dtype, type)    \
-  case DType::dtype:              \
-    read_values<type>(v, values); \
+#define BNPP_READ(dtype, type)           \
+  case DType::dtype:                     \
+    read_values<type>(v, values.data()); \
     break;
     BNPP_DTYPES(BNPP_READ)
 #undef BNPP_READ
@@ -96,7 +108,7 @@ std::string shape_text(const ConstTensor& t) {
   return text.str();
 }
 
-void write_vector(const Tensor& v, const std::vector<double>& values) {
+void write_vector(const Tensor& v, const double* values) {
   if (!v.given()) return;
   switch (v.dtype) {
 #define BNPP_WRITE(dtype, type)    \

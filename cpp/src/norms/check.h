@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bnpp/error.h"
+#include "bnpp/recycled.h"
 #include "bnpp/tensor.h"
 
 namespace bnpp {
@@ -30,8 +31,8 @@ class Check {
   /// Same shape and dtype as x.
   void like(const ConstTensor& x, const ConstTensor& t, const char* name) const;
   /// One value a channel, in float64; `fallback` everywhere if the vector was not given.
-  std::vector<double> vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name,
-                             double fallback) const;
+  ChannelVector vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name,
+                       double fallback) const;
   /// A vector to be written: one value a channel, or not given.
   void out_vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name) const;
 
@@ -45,6 +46,6 @@ class Check {
 std::string shape_text(const ConstTensor& t);
 
 /// Writes one float64 a channel into a vector of any dtype; nothing if it was not given.
-void write_vector(const Tensor& v, const std::vector<double>& values);
+void write_vector(const Tensor& v, const double* values);
 
 }  // namespace bnpp

@@ -1,8 +1,5 @@
 #include "norms/gradients.h"
 
-#include <vector>
-
-#include "norms/moments.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
 #include "norms/saved.h"
@@ -10,134 +7,67 @@
 #include "runtime/dispatch.h"
 
 namespace bnpp {
-namespace {
 
-/// The tensors of one backward call.
-struct Tensors {
-  Operand dy, x, dx, dresidual;
-  const std::uint8_t* mask;
+GradTensors::GradTensors(const ConstTensor& dy, const ConstTensor& x, const Tensor& dx,
+                         const Tensor& dresidual, const std::uint8_t* mask, const Plan& plan,
+                         int threads)
+    : dy(dy, plan, threads),
+      x(x, plan, threads),
+      dx(dx, plan, threads),
+      dresidual(dresidual, plan, threads),
+      mask(mask) {}
 
-  Tensors(const BatchNormSaved& saved, const BatchNormGrads& grads, const Plan& plan, int threads)
-      : dy(grads.dy, plan, threads),
-        x(saved.x, plan, threads),
-        dx(grads.dx, plan, threads),
-        dresidual(grads.dresidual, plan, threads),
-        mask(saved.mask.get()) {}
-};
+InputGradient::InputGradient(const Plan& plan, bool uses_x)
+    : plan_(plan),
+      uses_x_(uses_x),
+      a_(static_cast<std::size_t>(plan.channels)),
+      b_(a_.size()),
+      c_(a_.size()) {}
 
-/// The gradient sums of every (block, channel), about the channels' centres.
-class BlockGradSums {
- public:
-  explicit BlockGradSums(const Plan& plan) : plan_(plan) {
-    g_.resize(static_cast<std::size_t>(plan.blocks * plan.channels));
-    gx_.resize(g_.size());
-  }
+GradientTerms InputGradient::terms(BlockGradSums& sums, const double* low, const double* slope) {
+  return {sums.at(0, 0, 0), sums.at(1, 0, 0), low, slope, a_.data(), b_.data(), c_.data()};
+}
 
-  void reduce(const Verbs& verbs, const Tensors& t, const std::vector<double>& center,
-              const Tile& tile, std::int64_t block, int worker) {
-    const Operand::View dy = t.dy.read(tile, worker), x = t.x.read(tile, worker);
-    const std::size_t first = index(block, tile.c0);
-    GradSumsTile args;
-    args.dy = dy.data;
-    args.dy_stride = dy.stride;
-    args.x = x.data;
-    args.x_stride = x.stride;
-    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
-    args.mask_stride = plan_.mask_stride();
-    args.rows = plan_.rows(tile);
-    args.cols = plan_.cols(tile);
-    args.repeat = plan_.inner;
-    args.center = &center[static_cast<std::size_t>(tile.c0)];
-    args.sum_g = &g_[first];
-    args.sum_gx = &gx_[first];
-    verbs.grad_sums(args);
-  }
+void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
+                          const Tile& tile, int worker) const {
+  const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
+                      dresidual = t.dresidual.write(tile, worker);
+  const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
+  const auto first = static_cast<std::size_t>(tile.c0);
+  GradInputTile args;
+  args.dy = dy.data;
+  args.dy_stride = dy.stride;
+  args.x = x.data;
+  args.x_stride = x.stride;
+  args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
+  args.mask_stride = plan_.mask_stride();
+  args.dx = dx.data;
+  args.dx_stride = dx.stride;
+  args.dresidual = dresidual.data;
+  args.dresidual_stride = dresidual.stride;
+  args.rows = plan_.rows(tile);
+  args.cols = plan_.cols(tile);
+  args.repeat = plan_.inner;
+  args.center = &center[first];
+  args.a = &a_[first];
+  args.b = &b_[first];
+  args.c = &c_[first];
+  args.stream = t.dx.stream();
+  verbs.grad_input(args);
+  t.dx.written(tile, worker);
+  t.dresidual.written(tile, worker);
+}
 
-  /// Adds up the blocks of channels [begin, end) in a fixed tree.
-  void add_up(std::int64_t begin, std::int64_t end) {
-    for_each_pair_of_blocks(plan_.blocks, [&](std::int64_t a, std::int64_t b) {
-      const std::size_t to = index(a, begin), from = index(b, begin);
-      for (std::size_t c = 0; c < static_cast<std::size_t>(end - begin); ++c) {
-        g_[to + c] += g_[from + c];
-        gx_[to + c] += gx_[from + c];
-      }
-    });
-  }
-  /// A channel's sums, once added up.
-  GradSums of_channel(std::int64_t channel) const {
-    return {g_[index(0, channel)], gx_[index(0, channel)]};
-  }
-
- private:
-  std::size_t index(std::int64_t block, std::int64_t channel) const {
-    return static_cast<std::size_t>(block * plan_.channels + channel);
-  }
-
-  const Plan& plan_;
-  std::vector<double> g_, gx_;
-};
-
-/// The coefficients of dx, about the channels' centres.
-class InputGradient {
- public:
-  InputGradient(const Plan& plan, bool uses_x) : plan_(plan), uses_x_(uses_x) {
-    const auto channels = static_cast<std::size_t>(plan.channels);
-    a_.resize(channels);
-    b_.resize(channels);
-    c_.resize(channels);
-  }
-
-  void set_channel(std::int64_t channel, const InputCoefficients& k, double low) {
-    const auto c = static_cast<std::size_t>(channel);
-    a_[c] = k.a;
-    b_[c] = k.b;
-    c_[c] = k.c - k.b * low;
-  }
-
-  void apply(const Verbs& verbs, const Tensors& t, const std::vector<double>& center,
-             const Tile& tile, int worker) const {
-    const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
-                        dresidual = t.dresidual.write(tile, worker);
-    const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
-    const auto first = static_cast<std::size_t>(tile.c0);
-    GradInputTile args;
-    args.dy = dy.data;
-    args.dy_stride = dy.stride;
-    args.x = x.data;
-    args.x_stride = x.stride;
-    args.mask = t.mask ? t.mask + plan_.mask_offset(tile) : nullptr;
-    args.mask_stride = plan_.mask_stride();
-    args.dx = dx.data;
-    args.dx_stride = dx.stride;
-    args.dresidual = dresidual.data;
-    args.dresidual_stride = dresidual.stride;
-    args.rows = plan_.rows(tile);
-    args.cols = plan_.cols(tile);
-    args.repeat = plan_.inner;
-    args.center = &center[first];
-    args.a = &a_[first];
-    args.b = &b_[first];
-    args.c = &c_[first];
-    args.stream = t.dx.stream();
-    verbs.grad_input(args);
-    t.dx.written(tile, worker);
-    t.dresidual.written(tile, worker);
-  }
-
- private:
-  const Plan& plan_;
-  bool uses_x_;
-  std::vector<double> a_, b_, c_;
-};
-
-}  // namespace
-
-void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
+void check_saved(const Check& check, const BatchNormSaved& saved) {
   if (!saved.x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
-  if (saved.activation == Activation::relu && !saved.mask) {
+  if (saved.activation == Activation::relu && saved.mask.empty() && saved.x.size() > 0) {
     check.refuse(
         "saved has no ReLU mask, but the forward call had a ReLU: it needs keep_mask = true");
   }
+}
+
+void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
+  check_saved(check, saved);
   check.like(saved.x, grads.dy, "dy");
   check.like(saved.x, grads.dx, "dx");
   if (grads.dresidual.given()) {
@@ -151,35 +81,39 @@ void check_backward(const Check& check, const BatchNormSaved& saved, const Batch
 }
 
 void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
-                   const std::function<InputCoefficients(std::size_t channel, GradSums)>& finish) {
+                   const FinishGradients& finish) {
   const Plan plan(saved.x, saved.axis);
-  if (plan.count == 0) return;
+  if (plan.count == 0) {
+    const ChannelVector none(saved.mean.size(), 0);
+    write_vector(grads.dgamma, none.data());
+    write_vector(grads.dbeta, none.data());
+    return;
+  }
   const int threads = threads_for(3 * saved.x.size() * size_of(saved.x.dtype));
   const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
-  const Tensors tensors(saved, grads, plan, threads);
+  const GradTensors tensors(grads.dy, kept(saved), grads.dx, grads.dresidual, mask_of(saved), plan,
+                            threads);
 
-  std::vector<double> center(static_cast<std::size_t>(plan.channels)), low(center.size());
-  for (std::size_t c = 0; c < center.size(); ++c) {
-    const Center mean = center_of(saved, static_cast<std::int64_t>(c));
-    center[c] = mean.center;
-    low[c] = mean.low;
-  }
+  const Sources sources(saved);
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
+  const GradientTerms terms = input.terms(sums, sources.low.data(), sources.slope_of_all());
   reduce_finish_map(
       plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
-        sums.reduce(kernel, tensors, center, tile, block, worker);
+        const GradSumsOf pair{tensors.dy.read(tile, worker), tensors.x.read(tile, worker),
+                              tensors.mask, sources.center};
+        grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sums.at(1, block, tile.c0));
       },
       [&](std::int64_t begin, std::int64_t end) {
         sums.add_up(begin, end);
-        for (std::int64_t channel = begin; channel < end; ++channel) {
-          const auto c = static_cast<std::size_t>(channel);
-          const GradSums total = sums.of_channel(channel);
-          input.set_channel(channel, finish(c, {total.g, total.gx - low[c] * total.g}), low[c]);
-        }
+        finish(begin, end, terms);
       },
-      [&](const Tile& tile, int worker) { input.apply(kernel, tensors, center, tile, worker); });
+      [&](const Tile& tile, int worker) {
+        input.apply(kernel, tensors, sources.center, tile, worker);
+      });
+  write_vector(grads.dgamma, terms.sum_gx);
+  write_vector(grads.dbeta, terms.sum_g);
 }
 
 }  // namespace bnpp

@@ -16,14 +16,17 @@ ChannelMoments merge(const ChannelMoments& a, const ChannelMoments& b) {
   return whole;
 }
 
-BlockMoments::BlockMoments(const Plan& plan)
-    : plan_(plan), values_(new double[static_cast<std::size_t>(5 * plan.blocks * plan.channels)]) {}
+BlockMoments::BlockMoments(const Plan& plan, const MomentsView& whole)
+    : plan_(plan),
+      whole_(whole),
+      values_(static_cast<std::size_t>(5 * plan.blocks * plan.channels)) {}
 
-BlockSums BlockMoments::sums(std::int64_t b, std::int64_t c) const {
+BlockSums BlockMoments::sums(std::int64_t b, std::int64_t c) {
   return {field(0, b, c), field(1, b, c), field(2, b, c), field(3, b, c), field(4, b, c)};
 }
 
-MomentsView BlockMoments::moments(std::int64_t b, std::int64_t c) const {
+MomentsView BlockMoments::moments(std::int64_t b, std::int64_t c) {
+  if (b == 0) return {whole_.mean + c, whole_.mean_low + c, whole_.m2 + c, whole_.m2_low + c};
   return {field(0, b, c), field(1, b, c), field(2, b, c), field(3, b, c)};
 }
 
@@ -51,11 +54,6 @@ void BlockMoments::merge(std::int64_t begin, std::int64_t end) {
   });
 }
 
-ChannelMoments BlockMoments::of_channel(std::int64_t c) const {
-  const MomentsView m = moments(0, c);
-  return {static_cast<double>(plan_.count), *m.mean, *m.mean_low, *m.m2, *m.m2_low};
-}
-
 std::vector<ChannelMoments> moments(const ConstTensor& x, int axis) {
   const Check check("moments");
   const Plan plan(x, check.axis_of(x, axis));
@@ -65,18 +63,19 @@ std::vector<ChannelMoments> moments(const ConstTensor& x, int axis) {
   const int threads = threads_for(x.size() * size_of(x.dtype));
   const Operand operand(x, plan, threads);
   const Verbs& kernel = verbs(x.dtype, plan.layout);
-  BlockMoments blocks(plan);
+  const std::size_t n = result.size();
+  ChannelVector mean(n), mean_low(n), m2(n), m2_low(n);
+  BlockMoments blocks(plan, {mean.data(), mean_low.data(), m2.data(), m2_low.data()});
   reduce_all(plan, threads, [&](const Tile& tile, std::int64_t block, int worker) {
     blocks.reduce(kernel, operand, tile, block, worker);
   });
   auto merge_group = [&](std::int64_t group, int) {
-    const std::int64_t begin = plan.group_begin(group), end = plan.group_end(group);
-    blocks.merge(begin, end);
-    for (std::int64_t c = begin; c < end; ++c) {
-      result[static_cast<std::size_t>(c)] = blocks.of_channel(c);
-    }
+    blocks.merge(plan.group_begin(group), plan.group_end(group));
   };
   parallel_for(plan.groups, threads, merge_group);
+  for (std::size_t c = 0; c < n; ++c) {
+    result[c] = {static_cast<double>(plan.count), mean[c], mean_low[c], m2[c], m2_low[c]};
+  }
   return result;
 }
 

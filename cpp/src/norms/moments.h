@@ -2,20 +2,21 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "bnpp/moments.h"
+#include "bnpp/recycled.h"
 #include "kernels/table.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
 
 namespace bnpp {
 
-/// The moments of every (block, channel) of a plan.
+/// The moments of every (block, channel) of a plan, and of all blocks of a channel.
 class BlockMoments {
  public:
-  explicit BlockMoments(const Plan& plan);
+  /// `whole` receives the channels' moments.
+  BlockMoments(const Plan& plan, const MomentsView& whole);
 
   /// Computes the sums of one tile.
   void reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block,
@@ -25,19 +26,18 @@ class BlockMoments {
   /// pairs, and so on. To be called once for each channel, when all its blocks are reduced.
   void merge(std::int64_t begin, std::int64_t end);
 
-  /// A channel's moments, once merged.
-  ChannelMoments of_channel(std::int64_t channel) const;
-
  private:
-  double* field(int index, std::int64_t block, std::int64_t channel) const {
-    return values_.get() + (index * plan_.blocks + block) * plan_.channels + channel;
+  double* field(int index, std::int64_t block, std::int64_t channel) {
+    return values_.data() + (index * plan_.blocks + block) * plan_.channels + channel;
   }
-  BlockSums sums(std::int64_t block, std::int64_t channel) const;
-  // In the place of the first four of the five sums.
-  MomentsView moments(std::int64_t block, std::int64_t channel) const;
+  BlockSums sums(std::int64_t block, std::int64_t channel);
+  // In the place of the first four of the five sums; the first block's, which becomes the root of
+  // the tree, are the whole's.
+  MomentsView moments(std::int64_t block, std::int64_t channel);
 
   const Plan& plan_;
-  std::unique_ptr<double[]> values_;
+  MomentsView whole_;
+  ChannelVector values_;
 };
 
 /// join(a, b) for blocks a < b, in the order of a fixed tree whose root becomes block 0:

@@ -1,6 +1,9 @@
 #include "norms/normalize.h"
 
+#include <algorithm>
+
 #include "norms/saved.h"
+#include "runtime/dispatch.h"
 
 namespace bnpp {
 
@@ -16,12 +19,23 @@ Normalize::Normalize(const Plan& plan, const ConstTensor& residual, Activation a
   offset_.resize(channels);
 }
 
-void Normalize::set_channel(std::int64_t channel, const BatchNormSaved& saved, double beta) {
-  const auto c = static_cast<std::size_t>(channel);
-  const Center mean = center_of(saved, channel);
-  center_[c] = mean.center;
-  scale_[c] = saved.gamma[c] * saved.inv_std[c];
-  offset_[c] = beta - mean.low * scale_[c];
+void Normalize::set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
+                             const ChannelVector& beta) {
+  double* const low = offset_.data();  // until the offsets take their place
+  get_centers(saved, begin, end, center_.data(), low);
+  kernels().scales({saved.gamma.data() + begin, beta.data() + begin, saved.inv_std.data() + begin,
+                    low + begin, scale_.data() + begin, offset_.data() + begin},
+                   end - begin);
+}
+
+void Normalize::set_group(std::int64_t begin, std::int64_t end, double center, double low,
+                          double inv_std, const ChannelVector& gamma, const ChannelVector& beta) {
+  std::fill(center_.begin() + begin, center_.begin() + end, center);
+  std::fill(scale_.begin() + begin, scale_.begin() + end, inv_std);
+  std::fill(offset_.begin() + begin, offset_.begin() + end, low);
+  kernels().scales({gamma.data() + begin, beta.data() + begin, scale_.data() + begin,
+                    offset_.data() + begin, scale_.data() + begin, offset_.data() + begin},
+                   end - begin);
 }
 
 void Normalize::apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, const Tile& tile,

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "bnpp/batch_norm.h"
 #include "kernels/table.h"
@@ -16,8 +15,13 @@ class Normalize {
   Normalize(const Plan& plan, const ConstTensor& residual, Activation activation, const Tensor& y,
             int threads);
 
-  /// Takes a channel's statistics and gamma from `saved`.
-  void set_channel(std::int64_t channel, const BatchNormSaved& saved, double beta);
+  /// Takes the statistics and gamma of channels [begin, end) from `saved`.
+  void set_channels(std::int64_t begin, std::int64_t end, const BatchNormSaved& saved,
+                    const ChannelVector& beta);
+
+  /// Gives channels [begin, end) the same mean, center + low, and inv_std.
+  void set_group(std::int64_t begin, std::int64_t end, double center, double low, double inv_std,
+                 const ChannelVector& gamma, const ChannelVector& beta);
 
   /// Writes one tile of y, and of the ReLU bits where there are any.
   void apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, const Tile& tile,
@@ -27,7 +31,7 @@ class Normalize {
   const Plan& plan_;
   Operand residual_, y_;
   bool relu_;
-  std::vector<double> center_, scale_, offset_;
+  ChannelVector center_, scale_, offset_;
 };
 
 }  // namespace bnpp

@@ -72,6 +72,10 @@ std::int64_t Dims::offset(std::int64_t index) const {
 }
 
 Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads)
+    : Operand(tensor, plan, threads, plan.samples > 1 ? tensor.strides[0] : 0) {}
+
+Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads,
+                 std::int64_t sample_stride)
     : plan_(plan), data_(static_cast<char*>(const_cast<void*>(tensor.data))), item_(0) {
   if (!tensor.given()) {
     data_ = nullptr;
@@ -79,6 +83,7 @@ Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads)
   }
   item_ = size_of(tensor.dtype);
   channel_stride_ = plan.channel_axis < 0 ? 0 : tensor.strides[plan.channel_axis];
+  sample_stride_ = sample_stride;
   for (int k = 0; k < plan.outer_axes.n; ++k) {
     outer_.append(dim_of(tensor, plan.outer_axes.axis[k]));
   }
@@ -99,13 +104,14 @@ bool Operand::is_direct() const {
   const bool one_stride = outer_.n == 0 || (outer_.n == 1 && outer_.dim[0].stride % item_ == 0);
   const bool aligned =
       reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
-      channel_stride_ % item_ == 0;
+      channel_stride_ % item_ == 0 && sample_stride_ % item_ == 0;
   return contiguous && one_stride && aligned;
 }
 
 Operand::View Operand::in_place(const Tile& t) const {
   const std::int64_t stride = outer_.n == 0 ? 0 : outer_.dim[0].stride;
-  return {data_ + t.c0 * channel_stride_ + t.o0 * stride + t.i0 * item_, stride / item_};
+  char* sample = data_ + t.sample * sample_stride_;
+  return {sample + t.c0 * channel_stride_ + t.o0 * stride + t.i0 * item_, stride / item_};
 }
 
 Operand::View Operand::buffer(const Tile& t, int worker) const {
@@ -142,7 +148,7 @@ void Operand::copy(const Tile& t, char* buffer) const {
   const bool rows = plan_.layout == Layout::rows;
   const std::int64_t begin = rows ? t.i0 : t.c0 * plan_.inner;
   const std::int64_t end = begin + plan_.cols(t);
-  char* base = data_ + (rows ? t.c0 * channel_stride_ : 0);
+  char* base = data_ + t.sample * sample_stride_ + (rows ? t.c0 * channel_stride_ : 0);
   const auto step = [](const Dims& dims) {
     return dims.n == 0 ? 0 : std::abs(dims.dim[dims.n - 1].stride);
   };

@@ -27,6 +27,8 @@ class Operand {
  public:
   /// A tensor that is not given stays absent: tiles of it are null.
   Operand(const ConstTensor& tensor, const Plan& plan, int threads);
+  /// One whose samples lie `sample_stride` bytes apart, for a plan of samples.
+  Operand(const ConstTensor& tensor, const Plan& plan, int threads, std::int64_t sample_stride);
 
   struct View {
     char* data;
@@ -53,6 +55,7 @@ class Operand {
   char* data_;
   std::int64_t item_;
   std::int64_t channel_stride_;
+  std::int64_t sample_stride_ = 0;
   Dims outer_, inner_;
   bool direct_ = true, stream_ = false;
   std::int64_t buffer_bytes_ = 0;

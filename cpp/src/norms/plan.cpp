@@ -18,6 +18,9 @@ constexpr std::int64_t kPieceAlign = 64;
 // Runs up to this long are columns: below it, partial vectors and the start of each run cost more
 // than reading parameters for every column does.
 constexpr std::int64_t kShortRun = 256;
+// The same where a channel has one run only, so that no other row shares what a row of columns
+// reads.
+constexpr std::int64_t kShortSingleRun = 96;
 // Columns of a group of layout cols: its parameters and sums fit the first-level cache, and its
 // rows are long enough to be read as a stream.
 constexpr std::int64_t kColsColumns = 1024, kColsColumnsMin = 128;
@@ -28,6 +31,8 @@ constexpr std::int64_t kGroupAlign = 16;
 constexpr std::int64_t kColsRowsMin = 512, kColsRowsMax = 8192, kColsBlocks = 32;
 // The part of the last-level cache that the groups in work may take.
 constexpr std::int64_t kGroupsPart = 2;
+// Values of a tile that stays in the second-level cache, with those of two more tensors.
+constexpr std::int64_t kSmallTile = 32768;
 // Values of a tile of whole rows.
 constexpr std::int64_t kMapTile = 16384;
 // Tiles to have for threads to share, if the channels suffice.
@@ -67,7 +72,8 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     (inside ? inner : outer) *= x.shape[d];
   }
   count = outer * inner;
-  const bool short_runs = inner <= kShortRun && byte_channels(inner) * inner <= kColsColumns;
+  const bool short_runs = inner <= (outer > 1 ? kShortRun : kShortSingleRun) &&
+                          byte_channels(inner) * inner <= kColsColumns;
   layout = short_runs && channels > 1 ? Layout::cols : Layout::rows;
   if (count == 0 || channels == 0) return;
 
@@ -93,6 +99,14 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     blocks = outer * pieces_;
   }
   groups = ceil_div(channels, group_channels_);
+}
+
+Plan Plan::of_samples(ConstTensor x, int axis) {
+  const std::int64_t samples = x.shape[0];
+  x.shape[0] = 1;
+  Plan plan(x, axis);
+  plan.samples = samples;
+  return plan;
 }
 
 std::int64_t Plan::group_end(std::int64_t group) const {
@@ -137,6 +151,8 @@ std::int64_t Plan::max_tile_size() const {
   return std::max(group_channels_ * runs_per_block_ * piece_length_, map_rows_ * channels * inner);
 }
 
+bool Plan::is_small(const Tile& t) const { return rows(t) <= 1 || rows(t) * cols(t) <= kSmallTile; }
+
 std::int64_t Plan::mask_row() const {
   return ceil_div(layout == Layout::rows ? inner : channels * inner, 8);
 }
@@ -145,12 +161,12 @@ std::int64_t Plan::mask_stride() const {
   return layout == Layout::rows ? channels * mask_row() : mask_row();
 }
 
-std::int64_t Plan::mask_bytes() const { return outer * mask_stride(); }
+std::int64_t Plan::mask_bytes() const { return samples * outer * mask_stride(); }
 
 std::int64_t Plan::mask_offset(const Tile& t) const {
   const std::int64_t in_row =
       layout == Layout::rows ? t.c0 * mask_row() + t.i0 / 8 : t.c0 * inner / 8;
-  return t.o0 * mask_stride() + in_row;
+  return (t.sample * outer + t.o0) * mask_stride() + in_row;
 }
 
 }  // namespace bnpp

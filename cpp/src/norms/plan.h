@@ -21,9 +21,11 @@ namespace bnpp {
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// A part of the data: channels [c0, c1), outer positions [o0, o1), inner positions [i0, i1). In
-/// layout rows it has one channel, in layout cols all inner positions.
+/// layout rows it has one channel, in layout cols all inner positions. Where the plan is that of
+/// each sample, it lies in one of them.
 struct Tile {
   std::int64_t c0, c1, o0, o1, i0, i1;
+  std::int64_t sample = 0;
 };
 
 struct Axes {
@@ -38,12 +40,15 @@ class Plan {
  public:
   /// `axis` must be in [0, x.ndim).
   Plan(const ConstTensor& x, int axis);
+  /// The plan of every sample x[n:n+1], which is the same for all; `axis` is not 0.
+  static Plan of_samples(ConstTensor x, int axis);
 
   Layout layout;
   std::int64_t outer, channels, inner;
   std::int64_t count;  // values a channel: outer * inner
   std::int64_t groups = 0, blocks = 0;
-  int channel_axis;  // -1: there is one channel, and no axis of it
+  std::int64_t samples = 1;  // more than one only for a plan of samples
+  int channel_axis;          // -1: there is one channel, and no axis of it
   Axes outer_axes, inner_axes;
 
   std::int64_t group_begin(std::int64_t group) const { return group * group_channels_; }
@@ -66,6 +71,8 @@ class Plan {
     return layout == Layout::rows ? t.i1 - t.i0 : (t.c1 - t.c0) * inner;
   }
   std::int64_t max_tile_size() const;
+  /// Whether a tile of a few tensors stays in the second-level cache while it is read repeatedly.
+  bool is_small(const Tile& t) const;
 
   /// The ReLU bits: one row of whole bytes for each row of the data.
   std::int64_t mask_bytes() const;

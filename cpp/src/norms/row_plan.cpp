@@ -74,9 +74,9 @@ bool RowPlan::rows_in_one_go(std::int64_t value_bytes, int threads) const {
 
 ColumnArray::ColumnArray(std::int64_t arrays, std::int64_t columns)
     : stride_(ceil_div(columns, kLine) * kLine),
-      memory_(new double[static_cast<std::size_t>(arrays * stride_ + kLine)]) {
-  const auto past = reinterpret_cast<std::uintptr_t>(memory_.get()) / sizeof(double) % kLine;
-  first_ = memory_.get() + (kLine - static_cast<std::int64_t>(past));
+      memory_(static_cast<std::size_t>(arrays * stride_ + kLine)) {
+  const auto past = reinterpret_cast<std::uintptr_t>(memory_.data()) / sizeof(double) % kLine;
+  first_ = memory_.data() + (kLine - static_cast<std::int64_t>(past));
 }
 
 ColumnArray::ColumnArray(const std::vector<double>& values)
@@ -87,7 +87,7 @@ ColumnArray::ColumnArray(const std::vector<double>& values)
 PieceValues::PieceValues(const RowPlan& plan, int fields, int threads) : plan_(plan) {
   worker_rows_ = ceil_div(plan.tile_rows, kLine) * kLine;  // so that workers share no line
   rows_ = plan.pieces == 1 ? worker_rows_ * threads : plan.outer;
-  values_.reset(new double[static_cast<std::size_t>(fields * plan.pieces * rows_)]);
+  values_.resize(static_cast<std::size_t>(fields * plan.pieces * rows_));
 }
 
 }  // namespace bnpp

@@ -4,35 +4,29 @@
 #include <utility>
 
 #include "bnpp/error.h"
+#include "runtime/dispatch.h"
 
 namespace bnpp {
 
-BatchNormSaved new_saved(const ConstTensor& x, const Plan& plan, double eps,
-                         std::vector<double> gamma) {
+BatchNormSaved new_saved(const ConstTensor& x, const Plan& plan, double eps, ChannelVector gamma) {
   const auto channels = static_cast<std::size_t>(plan.channels);
   BatchNormSaved saved;
   saved.x = x;
   saved.axis = plan.channel_axis;
   saved.eps = eps;
   saved.count = plan.count;
-  saved.mean.assign(channels, 0);
-  saved.mean_low.assign(channels, 0);
-  saved.m2.assign(channels, 0);
-  saved.m2_low.assign(channels, 0);
-  saved.var.assign(channels, 0);
-  saved.inv_std.assign(channels, inv_std_of(0, eps));
   saved.gamma = std::move(gamma);
+  for (ChannelVector* values : {&saved.mean, &saved.mean_low, &saved.m2, &saved.m2_low}) {
+    plan.count > 0 ? values->resize(channels) : values->assign(channels, 0);
+  }
+  saved.var.resize(channels);
+  saved.inv_std.resize(channels);
+  if (plan.count == 0) set_variances(saved, saved.m2.data(), 1, 0, plan.channels);
   return saved;
 }
 
-void set_moments(BatchNormSaved& saved, std::int64_t channel, const ChannelMoments& moments) {
-  const auto c = static_cast<std::size_t>(channel);
-  saved.mean[c] = moments.mean;
-  saved.mean_low[c] = moments.mean_low;
-  saved.m2[c] = moments.m2;
-  saved.m2_low[c] = moments.m2_low;
-  saved.var[c] = moments.m2 / moments.count;
-  saved.inv_std[c] = inv_std_of(saved.var[c], saved.eps);
+MomentsView moments_of(BatchNormSaved& saved) {
+  return {saved.mean.data(), saved.mean_low.data(), saved.m2.data(), saved.m2_low.data()};
 }
 
 std::vector<ChannelMoments> BatchNormSaved::moments() const {
@@ -44,14 +38,16 @@ std::vector<ChannelMoments> BatchNormSaved::moments() const {
   return result;
 }
 
-void add_mask(BatchNormSaved& saved, const Plan& plan) {
-  saved.mask_bytes = plan.mask_bytes();
-  saved.mask.reset(new std::uint8_t[static_cast<std::size_t>(saved.mask_bytes)]);
+std::uint8_t* mask_of(BatchNormSaved& saved) {
+  return saved.mask.empty() ? nullptr : saved.mask.data();
 }
 
-double inv_std_of(double var, double eps) {
-  const double std = std::sqrt(var + eps);
-  return std == 0 ? 0 : 1 / std;
+const std::uint8_t* mask_of(const BatchNormSaved& saved) {
+  return saved.mask.empty() ? nullptr : saved.mask.data();
+}
+
+void add_mask(BatchNormSaved& saved, const Plan& plan) {
+  saved.mask.resize(static_cast<std::size_t>(plan.mask_bytes()));
 }
 
 Center center_of(DType dtype, double mean, double mean_low) {
@@ -61,9 +57,56 @@ Center center_of(DType dtype, double mean, double mean_low) {
   return {center, (mean - center) + mean_low};
 }
 
-Center center_of(const BatchNormSaved& saved, std::int64_t channel) {
-  const auto c = static_cast<std::size_t>(channel);
-  return center_of(saved.x.dtype, saved.mean[c], saved.mean_low[c]);
+double inv_std_of(double var, double eps) {
+  const double std = std::sqrt(var + eps);
+  return std == 0 ? 0 : 1 / std;
+}
+
+void set_variances(BatchNormSaved& saved, const double* m2, double count, std::int64_t begin,
+                   std::int64_t end) {
+  kernels().variances(
+      {m2 + begin, count, saved.eps, saved.var.data() + begin, saved.inv_std.data() + begin},
+      end - begin);
+}
+
+void get_centers(const BatchNormSaved& saved, std::int64_t begin, std::int64_t end, double* center,
+                 double* low) {
+  kernels().centers({saved.mean.data() + begin, saved.mean_low.data() + begin,
+                     saved.x.dtype == DType::float64, center + begin, low + begin},
+                    end - begin);
+}
+
+namespace {
+
+// beta where y was kept: float32's part of it is representable beside y in every dtype but float64,
+// whose own beta is.
+Source source_of_y(const BatchNormSaved& saved, std::size_t c) {
+  const double beta = saved.beta[c], r = saved.inv_std[c];
+  const double center =
+      saved.y.dtype == DType::float64 ? beta : static_cast<double>(static_cast<float>(beta));
+  return {center, beta - center, r == 0 ? 0 : 1 / r / saved.gamma[c]};
+}
+
+}  // namespace
+
+const ConstTensor& kept(const BatchNormSaved& saved) { return saved.y.given() ? saved.y : saved.x; }
+
+Sources::Sources(const BatchNormSaved& saved)
+    : center(saved.mean.size()),
+      low(center.size()),
+      slope(center.size(), 1.0),
+      of_y(saved.y.given()) {
+  if (!of_y) {
+    const auto channels = static_cast<std::int64_t>(center.size());
+    get_centers(saved, 0, channels, center.data(), low.data());
+    return;
+  }
+  for (std::size_t c = 0; c < center.size(); ++c) {
+    const Source source = source_of_y(saved, c);
+    center[c] = source.center;
+    low[c] = source.low;
+    slope[c] = source.slope;
+  }
 }
 
 }  // namespace bnpp

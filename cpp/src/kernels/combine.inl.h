@@ -1,0 +1,56 @@
+// combine: out = a * u + b * v + (d * (x - center) + c), over those of u, v and x that are there.
+// The mask holds back u (a gradient on its way in) or out (a tangent on its way out).
+#pragma once
+
+namespace bnpp::BNPP_ISA {
+namespace {
+
+// Which sources there are is asked vector by vector: the branch is always foreseen, and kernels for
+// every combination would be two dozen.
+template <class T, Layout layout, bool streamed>
+void combine_tile(const CombineTile t) {
+  const T* u = static_cast<const T*>(t.u);
+  const T* v = static_cast<const T*>(t.v);
+  const T* x = static_cast<const T*>(t.x);
+  T* out = static_cast<T*>(t.out);
+  const double* const values[] = {t.center, t.a, t.b, t.d, t.c};
+  const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
+                           const Params<5>& params) BNPP_INLINE_LAMBDA {
+    const auto& [center, a, b, d, c] = params.p;
+    const auto source = [&](const T* from, std::ptrdiff_t stride) BNPP_INLINE_LAMBDA {
+      if constexpr (layout == Layout::rows) foresee(t.rows, from + i * stride, j, stride);
+      return load(from + i * stride + j, lanes);
+    };
+    const auto held = [&](Vec w, bool here) BNPP_INLINE_LAMBDA {
+      if (t.mask == nullptr || !here) return w;
+      return choose(load_mask(t.mask + i * t.mask_stride + j / 8, lanes), w, splat(0));
+    };
+    Vec z = c;
+    if (x != nullptr) z = d * (source(x, t.x_stride) - center) + z;
+    if (v != nullptr) z = b * source(v, t.v_stride) + z;
+    if (u != nullptr) z = a * held(source(u, t.u_stride), !t.mask_out) + z;
+    put<streamed>(out + i * t.out_stride + j, held(z, t.mask_out), lanes);
+  };
+  if constexpr (streamed) {
+    walk_streamed<layout>(t, out, t.out_stride, values, element);
+    fence();
+  } else {
+    walk<layout>(t, values, element);
+  }
+}
+
+template <class T, Layout layout>
+void combine(const CombineTile& t) {
+  const auto stride = [&](const void* from, std::ptrdiff_t own) {
+    return from != nullptr ? own : t.out_stride;
+  };
+  const bool dense_u = layout == Layout::rows || stride(t.u, t.u_stride) == t.cols;
+  const bool streamed = kCanStream && t.stream && dense_u &&
+                        can_stream<layout>(t, static_cast<const T*>(t.out), t.out_stride,
+                                           stride(t.v, t.v_stride), stride(t.x, t.x_stride));
+  with_flag(streamed,
+            [&](auto stream) { combine_tile<T, layout, kCanStream&& decltype(stream)::value>(t); });
+}
+
+}  // namespace
+}  // namespace bnpp::BNPP_ISA
