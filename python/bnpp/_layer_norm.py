@@ -182,7 +182,7 @@ def layer_norm_backward(
     >>> y, saved = bnpp.layer_norm(x, eps=0.0)
     >>> grads = bnpp.layer_norm_backward(np.array([[1.0, 0.0, 0.0]]), saved)
     >>> grads.dx.round(4)
-    array([[ 0.1527, -0.2291,  0.0764]])
+    array([[ 0.2291, -0.3436,  0.1145]])
     >>> grads.dbeta
     array([1., 0., 0.])
     """

@@ -37,8 +37,9 @@ const KernelTable table = {{
 #undef BNPP_VERBS
                            },
                            {
-#define BNPP_VERBS(name, type) \
-  {weighted_moments<type>, row_affine<type>, row_grad_sums<type>, row_grad_input<type>},
+#define BNPP_VERBS(name, type)                                                       \
+  {row_moments<type>, weighted_moments<type>, row_affine<type>, row_grad_sums<type>, \
+   row_grad_input<type>},
                                BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
                            },

@@ -11,9 +11,6 @@ inline Vec load_weight(const Tile& t, std::ptrdiff_t i, std::ptrdiff_t j, Lanes 
   return load(static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride + j, lanes);
 }
 
-// Rows whose terms are added as a tree before they join the sums of columns.
-constexpr std::ptrdiff_t kRowsJoined = 4;
-
 // body(i, count) for groups of `at_once` rows, and then single ones.
 template <std::ptrdiff_t at_once, class Body>
 BNPP_INLINE void for_each_rows(std::ptrdiff_t rows, Body body) {
@@ -23,6 +20,71 @@ BNPP_INLINE void for_each_rows(std::ptrdiff_t rows, Body body) {
     for (; i < rows; ++i) body(i, Count<1>{});
   }
 }
+
+// Values whose mean is the shift of a row.
+constexpr std::ptrdiff_t kRowShiftValues = 4;
+// The part of n * sum (x - K)^2 that (sum (x - K))^2 may be: M2 is the rest, with four bits less.
+constexpr double kRowShiftPart = 15.0 / 16;
+
+template <class T>
+inline double row_shift(const T* x, std::ptrdiff_t cols) {
+  const std::ptrdiff_t n = cols < kRowShiftValues ? cols : kRowShiftValues;
+  double values[kLanes], rest = 0;
+  store(values, load(x, Some{n}));
+  for (std::ptrdiff_t j = 1; j < n; ++j) rest += values[j] - values[0];
+  return as_shift<T>(values[0] + rest / static_cast<double>(n));
+}
+
+// The sums of n rows, from row i on, about their shifts. Plain ones: those of narrow values in
+// float64 have digits to spare over the few thousand terms of a row's piece.
+template <class T, std::ptrdiff_t n>
+BNPP_INLINE void sum_whole_rows(const MomentsTile& t, std::ptrdiff_t i, const double (&shift)[n]) {
+  const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
+  Vec k[n], s1[n], s2[n];
+  for (std::ptrdiff_t r = 0; r < n; ++r) {
+    k[r] = splat(shift[r]);
+    s1[r] = s2[r] = splat(0);
+  }
+  for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+    for (std::ptrdiff_t r = 0; r < n; ++r) {
+      const Vec d = first_of(load(x + r * t.x_stride + j, lanes) - k[r], lanes, splat(0));
+      s1[r] = s1[r] + d;
+      s2[r] = s2[r] + d * d;
+    }
+  });
+  for (std::ptrdiff_t r = 0; r < n; ++r) {
+    put_sums(t.sums, i + r, shift[r], {sum(s1[r]), 0}, {sum(s2[r]), 0});
+  }
+}
+
+// moments of every row of the tile, one number a row.
+template <class T>
+void row_moments(const MomentsTile& tile) {
+  const MomentsTile t = tile;  // a copy no store can alias
+  const BlockSums& s = t.sums;
+  const T* x = static_cast<const T*>(t.x);
+  if constexpr (kPairSums<T>) {
+    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+      const BlockSums to = {s.shift + i, s.s1 + i, s.s1_low + i, s.s2 + i, s.s2_low + i};
+      moments_rows<T>({x + i * t.x_stride, 0, 1, t.cols, 1, to});
+    }
+  } else {
+    for_each_rows<kRowsAtOnce>(t.rows, [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
+      double shift[decltype(count)::value];
+      for (double& k : shift) k = row_shift(x + (i + (&k - shift)) * t.x_stride, t.cols);
+      sum_whole_rows<T>(t, i, shift);
+    });
+    const auto n = static_cast<double>(t.cols);
+    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+      if (s.s1[i] * s.s1[i] > kRowShiftPart * n * s.s2[i]) {
+        sum_whole_rows<T>(t, i, {as_shift<T>(s.shift[i] + s.s1[i] / n)});
+      }
+    }
+  }
+}
+
+// Rows whose terms are added as a tree before they join the sums of columns.
+constexpr std::ptrdiff_t kRowsJoined = 4;
 
 // Whether rows that are walked together can be streamed together: their lines begin at the same
 // columns.
@@ -117,13 +179,13 @@ void row_grad_sums(const RowGradSumsTile& t) {
 
 // Adds the terms of a vector of columns to their sums: pairs hi + lo for float64.
 template <class T, class Lanes>
-BNPP_INLINE void join_column(double* hi, double* lo, Vec terms, Lanes lanes) {
+BNPP_INLINE void join_columns(double* hi, double* lo, std::ptrdiff_t j, Vec terms, Lanes lanes) {
   if constexpr (kPairSums<T>) {
     Vec error;
-    store(hi, two_sum(load(hi, lanes), terms, error), lanes);
-    store(lo, load(lo, lanes) + error, lanes);
+    store(hi + j, two_sum(load(hi + j, lanes), terms, error), lanes);
+    store(lo + j, load(lo + j, lanes) + error, lanes);
   } else {
-    store(hi, load(hi, lanes) + terms, lanes);
+    store(hi + j, load(hi + j, lanes) + terms, lanes);
   }
 }
 
@@ -159,8 +221,8 @@ void row_grad_input_tile(const RowGradInputTile t) {
       add_terms<n>(first, column, some, gx, g,
                    [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
                        BNPP_INLINE_LAMBDA { element(i, j, lanes, gamma, a, b); });
-      join_column<T>(t.dgamma + column, t.dgamma_low + column, gx, some);
-      join_column<T>(t.dbeta + column, t.dbeta_low + column, g, some);
+      join_columns<T>(t.dgamma, t.dgamma_low, column, gx, some);
+      join_columns<T>(t.dbeta, t.dbeta_low, column, g, some);
     };
     for_each_vector_after(streamed ? stream_head(dx + first * t.dx_stride) : 0, t.cols, vector);
   });

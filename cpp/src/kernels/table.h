@@ -178,6 +178,7 @@ struct RowGradInputTile {
 };
 
 struct RowVerbs {
+  void (*moments)(const MomentsTile&);  // of each row: the sums have one number a row
   void (*weighted_moments)(const WeightedMomentsTile&);
   void (*affine)(const RowAffineTile&);
   void (*grad_sums)(const RowGradSumsTile&);

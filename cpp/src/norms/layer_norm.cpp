@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <sstream>
 #include <string>
 
@@ -188,11 +187,7 @@ class RowMoments {
           {x.data, w.data, x.stride, w.stride, rows, cols, to, weight(tile, piece, worker)});
       return;
     }
-    const Verbs& kernel = verbs(dtype_, Layout::rows);
-    const std::int64_t row_bytes = x.stride * size_of(dtype_);
-    for (std::int64_t i = 0; i < rows; ++i) {
-      kernel.moments({x.data + i * row_bytes, 0, 1, cols, 1, row_of(to, i)});
-    }
+    row_verbs(dtype_).moments({x.data, x.stride, rows, cols, 1, to});
   }
 
   /// Merges the pieces of a tile's rows in a fixed tree.

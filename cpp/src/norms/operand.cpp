@@ -1,6 +1,7 @@
 #include "norms/operand.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "runtime/memory.h"
@@ -119,12 +120,39 @@ Operand::View Operand::buffer(const Tile& t, int worker) const {
   return {first + worker * buffer_bytes_, plan_.cols(t)};
 }
 
+// The elements of a column after each other, for rows that lie closer to each other than their
+// elements do: each line of memory is touched once.
+template <bool to_buffer>
+void Operand::copy_across(const Tile& t, char* base, char* buffer) const {
+  const std::int64_t cols = plan_.cols(t), row_bytes = cols * item_;
+  const std::int64_t begin = plan_.layout == Layout::rows ? t.i0 : t.c0 * plan_.inner;
+  for_each_stretch(outer_, t.o0, t.o1, [&](std::int64_t row, std::int64_t n, std::int64_t step) {
+    char* column = buffer;
+    for_each_stretch(inner_, begin, begin + cols,
+                     [&](std::int64_t at, std::int64_t length, std::int64_t stride) {
+                       for (std::int64_t k = 0; k < length; ++k, column += item_) {
+                         char* first = base + row + at + k * stride;
+                         if constexpr (to_buffer) {
+                           copy_stretch(column, row_bytes, first, step, n, item_);
+                         } else {
+                           copy_stretch(first, step, column, row_bytes, n, item_);
+                         }
+                       }
+                     });
+    buffer += n * row_bytes;
+  });
+}
+
 template <bool to_buffer>
 void Operand::copy(const Tile& t, char* buffer) const {
   const bool rows = plan_.layout == Layout::rows;
   const std::int64_t begin = rows ? t.i0 : t.c0 * plan_.inner;
   const std::int64_t end = begin + plan_.cols(t);
   char* base = data_ + t.sample * sample_stride_ + (rows ? t.c0 * channel_stride_ : 0);
+  const auto step = [](const Dims& dims) {
+    return dims.n == 0 ? 0 : std::abs(dims.dim[dims.n - 1].stride);
+  };
+  if (outer_.n > 0 && step(outer_) < step(inner_)) return copy_across<to_buffer>(t, base, buffer);
   for (std::int64_t o = t.o0; o < t.o1; ++o) {
     char* run = base + outer_.offset(o);
     for_each_stretch(inner_, begin, end, [&](std::int64_t at, std::int64_t n, std::int64_t stride) {

@@ -10,6 +10,8 @@ namespace {
 constexpr std::int64_t kTileValues = 8192;
 // At least as many rows as the kernel adds up before it touches the columns' sums.
 constexpr std::int64_t kTileRowsMin = 4;
+// The same where rows lie side by side in memory: those of a cache line go together.
+constexpr std::int64_t kNeighbours = 16;
 // Columns of a piece: their parameters and sums fit the second-level cache beside the data.
 constexpr std::int64_t kPieceColumns = 8192;
 // Borders inside a row lie on multiples of this, so that vectors are whole.
@@ -46,7 +48,10 @@ RowPlan::RowPlan(const ConstTensor& x, const std::vector<int>& features) : Plan(
       pieces == 1 ? inner : ceil_div(ceil_div(inner, pieces), kPieceAlign) * kPieceAlign;
   pieces = pieces_ = ceil_div(inner, piece_length_);
   const std::int64_t rows = kTileValues / inner;
-  tile_rows = std::clamp(rows - rows % kTileRowsMin, kTileRowsMin, kTileRowsMax);
+  const bool side_by_side =
+      outer_axes.n > 0 && sorted.axis[sorted.n - 1] == outer_axes.axis[outer_axes.n - 1];
+  const std::int64_t least = side_by_side ? kNeighbours : kTileRowsMin;
+  tile_rows = std::clamp(rows - rows % least, least, kTileRowsMax);
   row_tiles = ceil_div(outer, tile_rows);
   const std::int64_t most = std::max<std::int64_t>(1, outer / kBlockRowsMin);
   const std::int64_t wanted = std::clamp<std::int64_t>(kBlocks / pieces, 1, most);
@@ -69,9 +74,9 @@ bool RowPlan::rows_in_one_go(std::int64_t value_bytes, int threads) const {
 
 ColumnArray::ColumnArray(std::int64_t arrays, std::int64_t columns)
     : stride_(ceil_div(columns, kLine) * kLine),
-      memory_(new double[static_cast<std::size_t>(arrays * stride_ + kLine)]) {
-  const auto past = reinterpret_cast<std::uintptr_t>(memory_.get()) / sizeof(double) % kLine;
-  first_ = memory_.get() + (kLine - static_cast<std::int64_t>(past));
+      memory_(static_cast<std::size_t>(arrays * stride_ + kLine)) {
+  const auto past = reinterpret_cast<std::uintptr_t>(memory_.data()) / sizeof(double) % kLine;
+  first_ = memory_.data() + (kLine - static_cast<std::int64_t>(past));
 }
 
 ColumnArray::ColumnArray(const std::vector<double>& values)
@@ -82,7 +87,7 @@ ColumnArray::ColumnArray(const std::vector<double>& values)
 PieceValues::PieceValues(const RowPlan& plan, int fields, int threads) : plan_(plan) {
   worker_rows_ = ceil_div(plan.tile_rows, kLine) * kLine;  // so that workers share no line
   rows_ = plan.pieces == 1 ? worker_rows_ * threads : plan.outer;
-  values_.reset(new double[static_cast<std::size_t>(fields * plan.pieces * rows_)]);
+  values_.resize(static_cast<std::size_t>(fields * plan.pieces * rows_));
 }
 
 }  // namespace bnpp

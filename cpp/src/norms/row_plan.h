@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "bnpp/recycled.h"
 #include "norms/plan.h"
 #include "runtime/parallel.h"
 
@@ -58,13 +58,13 @@ class PieceValues {
   /// One number a row of the tile.
   double* at(int field, std::int64_t piece, const Tile& tile, int worker) const {
     const std::int64_t first = plan_.pieces == 1 ? worker * worker_rows_ : tile.o0;
-    return values_.get() + (field * plan_.pieces + piece) * rows_ + first;
+    return values_.data() + (field * plan_.pieces + piece) * rows_ + first;
   }
 
  private:
   const RowPlan& plan_;
   std::int64_t worker_rows_, rows_;
-  std::unique_ptr<double[]> values_;
+  mutable ChannelVector values_;
 };
 
 /// Columns of float64 on whole cache lines, so that no vector straddles two.
@@ -76,7 +76,7 @@ class ColumnArray {
 
  private:
   std::int64_t stride_;
-  std::unique_ptr<double[]> memory_;
+  ChannelVector memory_;
   double* first_;
 };
 
