@@ -13,8 +13,8 @@ from shapes import CASES, LANES, Case, cases, data
 
 
 def state(m):
-    """The five arrays that make up a `Moments`."""
-    return np.array([m.count, m.mean, m._mean_low, m.m2, m._m2_low])
+    """The six arrays that make up a `Moments`."""
+    return np.array([m.count, m.mean, m._mean_low, m.m2, m._m2_low, m.squared_weights])
 
 
 def assert_one_ulp(a, b):
@@ -106,7 +106,7 @@ def test_empty_is_neutral(dtype):
     for other in (empty + m, m + empty, bnpp.Moments.empty(3).update(x), m.update(x[:0])):
         assert np.array_equal(state(other), state(m))
     both = empty + empty
-    assert np.array_equal(state(both), np.zeros((5, 3)))
+    assert np.array_equal(state(both), np.zeros((6, 3)))
 
 
 def test_var(dtype):
@@ -126,6 +126,27 @@ def test_from_arrays():
     assert np.array_equal(m.var(), [2, 3])
     assert m.channels == 2
     assert np.array_equal((m + m).count, [8, 4])
+
+
+def test_squared_weights(dtype):
+    """The count where there are no weights; what makes the variance unbiased where there are."""
+    x = data(CASES[0], dtype)[0]
+    m = bnpp.moments(x)
+    assert np.array_equal(m.squared_weights, m.count)
+    assert np.array_equal((m + m).squared_weights, 2 * m.count)
+    given = bnpp.Moments(4.0, [1.0, 2.0], [9.0, 6.0], [4.0, 16.0])
+    assert np.array_equal(given.var(unbiased=True), [3, np.nan], equal_nan=True)
+    for bad in (-1.0, [1.0, 2.0, 3.0]):
+        with pytest.raises(ValueError, match="Moments: squared_weights"):
+            bnpp.Moments(4.0, [1.0, 2.0], [9.0, 6.0], bad)
+
+
+def test_pickles_from_before_weights():
+    m = bnpp.moments(data(CASES[0])[0])
+    make, (parts,) = m.__reduce__()
+    old = make(parts[:5])
+    assert np.array_equal(state(old), state(m))
+    assert np.array_equal(state(old + m), state(m + m))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +215,7 @@ def test_a_shift_from_outliers_costs_no_digits(case):
         assert np.all(np.abs(parts.m2 - whole.m2) <= 2 * np.spacing(whole.m2))
 
 
-@pytest.mark.parametrize("parts", [(), (np.ones(2),), tuple(np.ones(k) for k in range(1, 6))])
+@pytest.mark.parametrize("parts", [(), (np.ones(2),), tuple(np.ones(k) for k in range(1, 7))])
 def test_merging_what_is_no_moments_is_refused(parts):
     with pytest.raises(ValueError, match="merge_moments: a "):
         _core.merge_moments(parts, parts)

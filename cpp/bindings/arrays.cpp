@@ -185,6 +185,12 @@ Array Array::required(const char* function, const char* name, nb::handle object)
   return input(function, name, object);
 }
 
+Array Array::weights(const char* function, nb::handle object, const Array& x) {
+  if (object.is_none()) return Array();
+  const bool wide = x.tensor().dtype == DType::float64;
+  return input(function, "weights", helper("as_weights")(object, wide, function));
+}
+
 Array Array::output(const char* function, const char* name, nb::handle object) {
   Array array;
   if (object.is_none()) return array;

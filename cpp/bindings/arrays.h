@@ -28,6 +28,9 @@ class Array {
   static Array input(const char* function, const char* name, nb::handle object);
   /// The same, but None is refused.
   static Array required(const char* function, const char* name, nb::handle object);
+  /// Weights of an array: bools, integers or floats, or one number, converted to what x needs. None
+  /// is "not given".
+  static Array weights(const char* function, nb::handle object, const Array& x);
   /// An array to write, given by the caller: writeable, apart from itself.
   static Array output(const char* function, const char* name, nb::handle object);
   /// New, uninitialised, with the shape, dtype and memory order of `other`.
@@ -72,7 +75,8 @@ double to_double(const char* function, const char* name, nb::handle object);
 int to_choice(const char* function, const char* name, nb::handle object,
               std::initializer_list<const char*> choices);
 
-/// The moments of channels as five float64 arrays: count, mean, mean_low, m2, m2_low.
+/// The moments of channels as six float64 arrays: count, mean, mean_low, m2, m2_low,
+/// squared_weights.
 nb::tuple to_tuple(const std::vector<ChannelMoments>& channels);
 
 /// A new float32 or float64 array with these values, which cannot be written.

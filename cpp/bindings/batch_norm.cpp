@@ -24,7 +24,7 @@ std::int64_t statistics_bytes(const BatchNormSaved& saved) {
   const auto vectors = {saved.mean.size(),   saved.mean_low.size(), saved.m2.size(),
                         saved.m2_low.size(), saved.var.size(),      saved.inv_std.size(),
                         saved.gamma.size(),  saved.beta.size(),     saved.r.size(),
-                        saved.d.size()};
+                        saved.d.size(),      saved.weight.size(),   saved.squared_weights.size()};
   std::size_t values = 0;
   for (const std::size_t size : vectors) values += size;
   return static_cast<std::int64_t>(values * sizeof(double));
@@ -40,19 +40,22 @@ nb::object optional_vector(const Saved& saved, const ChannelVector& values) {
   return none ? nb::object(nb::none()) : vector_of(saved, values);
 }
 
-nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y) {
+nb::object new_saved(BatchNormSaved core, const Array& x, const Array& y,
+                     const Array& weights = Array()) {
   if (core.y.given()) return nb::cast(Saved{std::move(core), y.object(), ""});
   const bool overwritten = same_view(x.tensor(), y.tensor()) && x.tensor().size() > 0;
   Saved saved{std::move(core), overwritten ? nb::object(nb::none()) : x.object(), ""};
   if (overwritten) {
     saved.reason = "x was overwritten by out=x, and a backward needs it: give out other memory";
   }
+  if (weights.given()) saved.weights = weights.object();
   return nb::cast(std::move(saved));
 }
 
 nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
                   nb::handle axis, nb::handle eps, nb::handle residual_object,
-                  nb::handle activation, nb::handle on_single, nb::handle out, nb::handle keep) {
+                  nb::handle activation, nb::handle on_single, nb::handle out, nb::handle keep,
+                  nb::handle weights_object) {
   constexpr const char* function = "batch_norm";
   BatchNormArgs args;
   args.axis = to_int(function, "axis", axis);
@@ -70,23 +73,26 @@ nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_
   const Array x = Array::required(function, "x", x_object),
               gamma = Array::input(function, "gamma", gamma_object),
               beta = Array::input(function, "beta", beta_object),
-              residual = Array::input(function, "residual", residual_object);
+              residual = Array::input(function, "residual", residual_object),
+              weights = Array::weights(function, weights_object, x);
   const Array y = forward_output(function, out, x,
                                  {{"x", x, true},
                                   {"residual", residual, true},
                                   {"gamma", gamma, false},
-                                  {"beta", beta, false}});
+                                  {"beta", beta, false},
+                                  {"weights", weights, false}});
   args.x = x.tensor();
   args.gamma = gamma.tensor();
   args.beta = beta.tensor();
   args.residual = residual.tensor();
+  args.weights = weights.tensor();
   args.y = y.tensor();
   BatchNormSaved saved;
   {
     nb::gil_scoped_release release;
     saved = batch_norm(args);
   }
-  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y, weights));
 }
 
 nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
@@ -171,19 +177,26 @@ nb::tuple renorm_forward(nb::handle x_object, nb::handle gamma_object, nb::handl
 
 /// The arrays of one backward call.
 struct Backward {
-  Array dy, x, dx, dgamma, dbeta, dresidual;
+  Array dy, x, weights, dx, dgamma, dbeta, dresidual;
   nb::object dresidual_object = nb::none();
 
   Backward(const char* function, nb::handle dy_object, const Saved& saved, nb::handle out)
       : dy(Array::required(function, "dy", dy_object)),
         x(saved.array(function)),
+        weights(Array::input(function, "weights", saved.weights)),
         dx(out.is_none() ? Array::like(x) : Array::output(function, "out", out)),
         dgamma(Array::vector(saved.channels(), saved.statistics())),
         dbeta(Array::vector(saved.channels(), saved.statistics())),
         dresidual(needs_dresidual(saved, out) ? Array::like(x) : Array()) {
+    if (weights.given() && !same_view(weights.tensor(), saved.core.weights)) {
+      Check(function).refuse(
+          "saved refers to weights that were resized or moved since the forward call");
+    }
     if (!out.is_none()) {
       Check(function).like(x.tensor(), dx.tensor(), "out");
-      check_overlap(function, dx, {{"dy", dy, true}, {saved.kept_name(), x, false}});
+      check_overlap(
+          function, dx,
+          {{"dy", dy, true}, {saved.kept_name(), x, false}, {"saved's weights", weights, false}});
     }
     if (saved.core.residual)
       dresidual_object = dresidual.given() ? dresidual.object() : dy.object();
@@ -295,6 +308,14 @@ void bind_batch_norm(nb::module_& m) {
       .def_prop_ro(
           "count", [](const Saved& s) { return s.core.count; }, "Values a channel, m.")
       .def_prop_ro(
+          "weight",
+          [](const Saved& s) {
+            return s.core.weights.given()
+                       ? constant_vector(s.core.weight.data(), s.channels(), DType::float64)
+                       : nb::object(nb::none());
+          },
+          "Sum of the weights of each channel, read-only, float64; None without weights.")
+      .def_prop_ro(
           "shape", [](const Saved& s) { return shape_of(s.core.x); }, "The shape of x.")
       .def_prop_ro(
           "axis", [](const Saved& s) { return s.core.axis; }, "The channel axis, from 0.")
@@ -318,19 +339,20 @@ void bind_batch_norm(nb::module_& m) {
           "Bytes it holds itself; x or y is only referred to.")
       .def(
           "_moments", [](const Saved& s) { return to_tuple(s.core.moments()); },
-          "(count, mean, mean_low, m2, m2_low) of the batch, float64.")
+          "(count, mean, mean_low, m2, m2_low, squared_weights) of the batch, float64.")
       .def("__repr__", [](const Saved& s) {
         return "Saved(shape=" + std::string(nb::repr(shape_of(s.core.x)).c_str()) +
                ", axis=" + std::to_string(s.core.axis) + ", count=" + std::to_string(s.core.count) +
                (s.core.frozen ? ", frozen" : "") + (s.core.mask.empty() ? "" : ", relu") +
                (s.core.residual ? ", residual" : "") + (s.keeps_output() ? ", of y" : "") +
+               (s.core.weights.given() ? ", weights" : "") +
                (s.reason.empty() ? "" : ", x overwritten") + ")";
       });
   // Every argument may be None as far as nanobind is concerned: the refusals are ours.
   m.def("batch_norm", &forward, nb::arg("x").none(), nb::arg("gamma").none(),
         nb::arg("beta").none(), nb::arg("axis").none(), nb::arg("eps").none(),
         nb::arg("residual").none(), nb::arg("activation").none(), nb::arg("on_single").none(),
-        nb::arg("out").none(), nb::arg("keep").none());
+        nb::arg("out").none(), nb::arg("keep").none(), nb::arg("weights").none());
   m.def("batch_norm_backward", &backward, nb::arg("dy").none(), nb::arg("saved").none(),
         nb::arg("dmean").none(), nb::arg("dvar").none(), nb::arg("out").none());
   m.def("batch_norm_inference", &inference, nb::arg("x").none(), nb::arg("gamma").none(),

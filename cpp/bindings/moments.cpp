@@ -1,4 +1,5 @@
-// moments and merge_moments, as tuples (count, mean, mean_low, m2, m2_low) of float64.
+// moments and merge_moments, as tuples (count, mean, mean_low, m2, m2_low,
+// squared_weights) of float64.
 #include "bnpp/moments.h"
 
 #include <nanobind/nanobind.h>
@@ -14,14 +15,14 @@
 namespace bnpp::python {
 namespace {
 
-constexpr double ChannelMoments::* kFields[] = {&ChannelMoments::count, &ChannelMoments::mean,
-                                                &ChannelMoments::mean_low, &ChannelMoments::m2,
-                                                &ChannelMoments::m2_low};
+constexpr double ChannelMoments::* kFields[] = {
+    &ChannelMoments::count, &ChannelMoments::mean,   &ChannelMoments::mean_low,
+    &ChannelMoments::m2,    &ChannelMoments::m2_low, &ChannelMoments::squared_weights};
 
 std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
   if (fields.size() != std::size(kFields)) {
     throw ValueError(std::string("merge_moments: ") + name + " has " +
-                     std::to_string(fields.size()) + " vectors, but it needs five");
+                     std::to_string(fields.size()) + " vectors, but it needs six");
   }
   std::vector<ChannelMoments> channels;
   for (std::size_t f = 0; f < std::size(kFields); ++f) {
@@ -31,7 +32,7 @@ std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
     if (t.ndim != 1 || t.dtype != DType::float64 ||
         t.shape[0] != static_cast<std::int64_t>(channels.size())) {
       throw ValueError(std::string("merge_moments: ") + name +
-                       " needs five float64 vectors of one length");
+                       " needs six float64 vectors of one length");
     }
     for (std::size_t c = 0; c < channels.size(); ++c) {
       std::memcpy(&(channels[c].*kFields[f]),
@@ -42,13 +43,14 @@ std::vector<ChannelMoments> from_tuple(const char* name, nb::tuple fields) {
   return channels;
 }
 
-nb::tuple moments_of(nb::handle x_object, nb::handle axis_object) {
+nb::tuple moments_of(nb::handle x_object, nb::handle axis_object, nb::handle weights_object) {
   const int axis = to_int("moments", "axis", axis_object);
-  const Array x = Array::required("moments", "x", x_object);
+  const Array x = Array::required("moments", "x", x_object),
+              weights = Array::weights("moments", weights_object, x);
   std::vector<ChannelMoments> channels;
   {
     nb::gil_scoped_release release;
-    channels = moments(x.tensor(), axis);
+    channels = moments(x.tensor(), axis, weights.tensor());
   }
   return to_tuple(channels);
 }
@@ -78,7 +80,8 @@ nb::tuple to_tuple(const std::vector<ChannelMoments>& channels) {
 }
 
 void bind_moments(nb::module_& m) {
-  m.def("moments", &moments_of, nb::arg("x").none(), nb::arg("axis").none());
+  m.def("moments", &moments_of, nb::arg("x").none(), nb::arg("axis").none(),
+        nb::arg("weights").none());
   m.def("merge_moments", &merged, nb::arg("a"), nb::arg("b"));
 }
 

@@ -17,6 +17,7 @@ struct Saved {
   BatchNormSaved core;
   nb::object kept;  // x, or y where that was kept; None if x is gone
   std::string reason;
+  nb::object weights = nb::none();
 
   bool keeps_output() const { return core.y.given(); }
   const char* kept_name() const { return keeps_output() ? "saved's y" : "saved's x"; }

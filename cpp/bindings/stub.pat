@@ -8,11 +8,16 @@ _core.__prefix__:
 
     _Array: TypeAlias = NDArray[np.floating[Any]]
     _Vector: TypeAlias = NDArray[np.float64]
-    _Parts: TypeAlias = tuple[_Vector, _Vector, _Vector, _Vector, _Vector]
+    _Parts: TypeAlias = tuple[_Vector, _Vector, _Vector, _Vector, _Vector, _Vector]
 
 _core.(Saved|ConditionalBatchNormSaved|GroupNormSaved).(mean|var|inv_std):
     @property
     def \2(self) -> _Array:
+        \doc
+
+_core.Saved.weight:
+    @property
+    def weight(self) -> _Vector | None:
         \doc
 
 _core.(Saved|ConditionalBatchNormSaved|GroupNormSaved).shape:
@@ -21,7 +26,7 @@ _core.(Saved|ConditionalBatchNormSaved|GroupNormSaved).shape:
         \doc
 
 _core.batch_norm$:
-    def batch_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object, keep: str) -> tuple[_Array, Saved]: ...
+    def batch_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object, keep: str, weights: object) -> tuple[_Array, Saved]: ...
 
 _core.batch_norm_backward$:
     def batch_norm_backward(dy: object, saved: Saved, dmean: object, dvar: object, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
@@ -107,7 +112,7 @@ _core.batch_norm_double_backward$:
     def batch_norm_double_backward(saved: Saved, dy: object, ddx: object, ddgamma: object, ddbeta: object, ddmean: object, ddvar: object, ddresidual: object, dvar: object) -> tuple[_Array, _Array, _Array, _Array | None, _Array | None]: ...
 
 _core.moments$:
-    def moments(x: object, axis: int) -> _Parts: ...
+    def moments(x: object, axis: int, weights: object) -> _Parts: ...
 
 _core.merge_moments$:
     def merge_moments(a: _Parts, b: _Parts) -> _Parts: ...

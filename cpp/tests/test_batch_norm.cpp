@@ -105,6 +105,36 @@ void matches_the_formula() {
   }
 }
 
+void what_has_no_weight_is_padding() {
+  // Of each channel the first three rows; what comes after is no number.
+  std::vector<float> x = {1, 2, 3, 4, 5, 9, NAN, INFINITY}, dy = {1, 0, 2, 1, 0, 1, 1, 2};
+  const std::vector<float> mask = {1, 1, 1, 0};
+  std::vector<float> y(8), dx(8), short_y(6), short_dx(6), dgamma(2), short_dgamma(2);
+  const auto run = [&](std::int64_t rows, const bnpp::ConstTensor& weights, auto& to, auto& back,
+                       auto& scale) {
+    bnpp::BatchNormArgs args;
+    args.x = dense(x.data(), {rows, 2});
+    args.y = dense(to.data(), {rows, 2});
+    args.weights = weights;
+    const bnpp::BatchNormSaved saved = bnpp::batch_norm(args);
+    bnpp::BatchNormGrads grads;
+    std::vector<float> g(dy.begin(), dy.begin() + 2 * rows);
+    if (rows == 4) g[6] = g[7] = 0;
+    grads.dy = dense(g.data(), {rows, 2});
+    grads.dx = dense(back.data(), {rows, 2});
+    grads.dgamma = dense(scale.data(), {2});
+    bnpp::batch_norm_backward(saved, grads);
+  };
+  run(4, dense(mask.data(), {4, 1}), y, dx, dgamma);
+  run(3, {}, short_y, short_dx, short_dgamma);
+  for (std::size_t i = 0; i < 6; ++i) {
+    CHECK(y[i] == short_y[i]);
+    CHECK(dx[i] == short_dx[i]);
+  }
+  CHECK(dgamma == short_dgamma);
+  CHECK(dx[6] == 0 && dx[7] == 0);
+}
+
 void inference_backward_leaves_inf_alone() {
   std::vector<float> x = {1, 2, INFINITY, 4}, mean = {2}, var = {1}, dy = {1, 1, 1, 1}, y(4), dx(4);
   bnpp::BatchNormInferenceArgs args;
@@ -126,6 +156,7 @@ void inference_backward_leaves_inf_alone() {
 
 int main() {
   matches_the_formula();
+  what_has_no_weight_is_padding();
   inference_backward_leaves_inf_alone();
   same_bits_everywhere<float>();
   same_bits_everywhere<double>();

@@ -44,6 +44,22 @@ int main() {
   CHECK(refused<TypeError>([](auto& a) { a.residual = dense(wide.data(), {4, 3}); },
                            "residual has dtype float64"));
 
+  std::vector<float> weights(12, 1.0f);
+  weights[7] = -1;
+  CHECK(refused([&](auto& a) { a.weights = dense(weights.data(), {4, 3}); },
+                "weights[2, 1] is -1, but weights need to be finite and >= 0"));
+  CHECK(refused([](auto& a) { a.weights = dense(x.data(), {2, 3}); },
+                "weights has shape (2, 3), but it needs one that broadcasts to x's (4, 3)"));
+  CHECK(refused<TypeError>([](auto& a) { a.weights = dense(wide.data(), {4, 1}); },
+                           "weights has dtype float64"));
+  CHECK(refused(
+      [&](auto& a) {
+        weights.assign(12, 0.0f);
+        weights[4] = 0.3f;
+        a.weights = dense(weights.data(), {4, 3});
+      },
+      "weights leave one value in channel 1"));
+
   bnpp::BatchNormInferenceArgs inference;
   inference.x = dense(x.data(), {4, 3});
   inference.y = dense(y.data(), {4, 3});

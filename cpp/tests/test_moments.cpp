@@ -36,10 +36,28 @@ void nothing_is_neutral() {
   CHECK(bnpp::moments(bnpp::dense<const float>(nullptr, {0, 4})).size() == 4);
 }
 
+void weights_of_rows() {
+  const std::vector<float> x = normal<float>(kRows * kChannels, 1e4),
+                           some(x.begin(), x.begin() + 300);
+  std::vector<float> weights(kRows);
+  for (std::size_t i = 0; i < 100; ++i) weights[i] = 2;
+  const bnpp::ConstTensor rows = bnpp::dense(weights.data(), {kRows, 1});
+  const auto weighted = bnpp::moments(bnpp::dense(x.data(), {kRows, kChannels}), 1, rows);
+  const auto plain = bnpp::moments(bnpp::dense(some.data(), {100, kChannels}));
+  for (std::size_t c = 0; c < kChannels; ++c) {
+    CHECK(weighted[c].count == 200);
+    CHECK(weighted[c].squared_weights == 400);
+    CHECK(plain[c].squared_weights == 100);
+    CHECK(close(weighted[c].mean, plain[c].mean));
+    CHECK(close(weighted[c].m2, 2 * plain[c].m2));
+  }
+}
+
 }  // namespace
 
 int main() {
   merges();
+  weights_of_rows();
   nothing_is_neutral();
   return failures != 0;
 }

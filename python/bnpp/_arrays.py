@@ -112,6 +112,48 @@ def as_array(obj: object, name: str, where: str) -> Array:
     return array
 
 
+def as_weights(obj: object, wide: bool, where: str) -> Array:
+    """Read weights of any real dtype: bools, integers or floats.
+
+    Parameters
+    ----------
+    obj : object
+        An array, a tensor of another library on the CPU, nested lists, or one number.
+    wide : bool
+        Whether float64 is needed rather than float32.
+    where : str
+        The function that got them, for the message of an error.
+
+    Returns
+    -------
+    numpy.ndarray of float32 or float64
+        A copy only where the dtype is another one.
+
+    Raises
+    ------
+    TypeError
+        For a masked array, for an object that is no array, and for any other dtype.
+
+    Examples
+    --------
+    >>> as_weights([True, False], False, "batch_norm")
+    array([1., 0.], dtype=float32)
+    """
+    if isinstance(obj, np.ma.MaskedArray):
+        raise TypeError(
+            f"{where}: weights is a masked array, whose mask would be lost, "
+            "but a plain array is needed"
+        )
+    array = obj if type(obj) is np.ndarray else _read(obj, "weights", where)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(
+            f"{where}: weights has dtype {array.dtype}, but bools, integers or floats are needed"
+        )
+    with np.errstate(over="ignore"):  # the Inf is refused
+        wanted: Array = array.astype(np.float64 if wide else np.float32, copy=False)
+    return wanted if wanted.ndim > 0 else wanted.reshape(1)
+
+
 def refuse_dtype(array: NDArray[Any], name: str, where: str) -> NoReturn:
     """Raise the TypeError for an array of a dtype that is not taken.
 

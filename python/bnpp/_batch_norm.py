@@ -99,6 +99,7 @@ def batch_norm(
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
     keep: Literal["input", "output", "auto"] = "input",
+    weights: Input | None = None,
 ) -> tuple[Array, _core.Saved]:
     """Normalize each channel by the statistics of this batch (training mode).
 
@@ -130,9 +131,16 @@ def batch_norm(
     keep : {"input", "output", "auto"}
         What `saved` refers to. From ``y`` the backward computes ``xh = (y - beta) / gamma``
         (Rota Bulò et al. 2018, arXiv 1712.02616), so that the memory of `x` is free, or can hold ``y``.
-        ``"output"`` needs no activation, no residual and ``abs(beta) <= 3 * abs(gamma)``, gamma not 0,
+        ``"output"`` needs no activation, no residual, no weights and ``abs(beta) <= 3 * abs(gamma)``, gamma not 0,
         in every channel: ``y`` is rounded, and beside a larger beta too little of ``xh`` would be left.
         ``"auto"`` keeps the output where it can, else the input.
+    weights : array_like, optional
+        How much each value counts in the statistics: a mask of 0 and 1, or numbers of at least 0, of
+        any real dtype and a shape that broadcasts to that of `x`. Read in float64 for float64 `x`, else
+        in float32. With ``W = sum(w)`` of a channel, ``mean = sum(w * x) / W`` and
+        ``var = sum(w * (x - mean)**2) / W``; where w is 0, `x` may be anything, NaN too. All of `x` is
+        mapped, also what has no weight. A channel with W = 0 becomes ``beta`` (and NaN where `x` is not
+        finite), and one in which a single value has weight counts as one value a channel.
 
     Returns
     -------
@@ -140,17 +148,18 @@ def batch_norm(
         Same shape, dtype and memory order as `x`. Empty for an empty batch.
     saved : Saved
         What `batch_norm_backward` needs. Shows ``mean``, ``var``, ``inv_std`` (shape (C,); float32 for
-        float32 `x`, float64 for float64), ``count`` (m) and more. It refers to `x` (``saved.keeps`` is
-        ``"input"``) or ``y`` (``"output"``) without a copy, so that must keep its values until the
-        backward.
+        float32 `x`, float64 for float64), ``count`` (m), ``weight`` (W, or None) and more. It refers to
+        `x` (``saved.keeps`` is ``"input"``) or ``y`` (``"output"``), and to weights of the dtype needed,
+        without a copy, so these must keep their values until the backward.
 
     Raises
     ------
     TypeError
         For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
-        For wrong shapes, an axis out of range, ``eps < 0``, one value a channel, an `out` that overlaps
-        an input other than by being `x` or `residual`, an output that cannot be kept.
+        For wrong shapes, an axis out of range, ``eps < 0``, one value a channel, weights that are
+        negative or not finite, an `out` that overlaps an input other than by being `x` or `residual`, an
+        output that cannot be kept.
 
     Examples
     --------
@@ -169,8 +178,17 @@ def batch_norm(
     >>> y, saved = bnpp.batch_norm(x, keep="output", out=x)
     >>> saved.keeps, saved.reason
     ('output', None)
+
+    Sequences (N, C, T) that are padded with zeros:
+
+    >>> sequences = np.array([[[1.0, 3.0, 0.0]], [[5.0, 0.0, 0.0]]])
+    >>> mask = np.array([[[1, 1, 0]], [[1, 0, 0]]])
+    >>> y, saved = bnpp.batch_norm(sequences, weights=mask)
+    >>> saved.mean, saved.weight
+    (array([3.]), array([3.]))
     """
-    return _core.batch_norm(x, gamma, beta, axis, eps, residual, activation, on_single, out, keep)
+    given = (x, gamma, beta, axis, eps, residual, activation, on_single, out, keep)
+    return _core.batch_norm(*given, weights)
 
 
 def batch_norm_backward(
@@ -187,7 +205,8 @@ def batch_norm_backward(
     ``dbeta = sum(g)``, ``dgamma = sum(g * xh)``,
     ``dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m)``, ``dresidual = g``: the chain rule of
     Ioffe & Szegedy 2015, section 3, simplified. Of a loss that uses ``saved.mean`` and ``saved.var``
-    too: ``dx += dmean / m + 2 * dvar * (x - mean) / m``.
+    too: ``dx += dmean / m + 2 * dvar * (x - mean) / m``. With weights, ``w / W`` takes the place of
+    ``1 / m`` throughout, and where w is 0 and `x` is not finite, ``g * xh`` has no part in dgamma.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ from bnpp._batch_norm import (
     batch_norm_backward,
     batch_norm_inference_backward,
 )
+from bnpp._moments import unbiased_divisor
 from bnpp._settings import Settings
 
 Vector: TypeAlias = NDArray[np.float64]
@@ -96,7 +97,8 @@ class BatchNorm:
 
     Notes
     -----
-    An empty batch leaves the running statistics as they are. Copies and pickles hold everything but what
+    An empty batch leaves the running statistics as they are, and so does, in its channels, one whose
+    weights there are all 0. Copies and pickles hold everything but what
     the last call saved for the backward. Calls on one layer from several threads at once must be
     serialised by the caller: the statistics of one of them may be lost, though never torn.
 
@@ -250,6 +252,7 @@ class BatchNorm:
         out: Array | None = None,
         *,
         save: bool = True,
+        weights: Input | None = None,
     ) -> Array:
         """Normalize a batch and, in training, take its statistics into the running ones.
 
@@ -262,6 +265,10 @@ class BatchNorm:
         save : bool
             Whether to keep what `backward` needs, which refers to `x`. False also lets go of what the
             call before saved.
+        weights : array_like, optional
+            As in `batch_norm`: a mask, or how much each value counts in the statistics. The unbiased
+            running variance is ``M2 / (W - sum(w**2) / W)``. In evaluation, where no statistics are
+            taken, they are not looked at.
 
         Returns
         -------
@@ -276,8 +283,8 @@ class BatchNorm:
         """
         x = _SETTINGS.with_channels(x, self.axis, self.channels)
         state = self._state
-        if self.training and not (self.on_single == "inference" and x.size == self.channels):
-            y, saved = self._normalized(x, residual, activation, out)
+        if self.training and not (self.on_single == "inference" and self._is_single(x, weights)):
+            y, saved = self._normalized(x, residual, activation, out, weights)
             state = self._moved(state, saved)
             new = state._replace(saved=saved if save else None)
         else:
@@ -415,22 +422,25 @@ class BatchNorm:
             _state=_new_state(*new.running),
         )
 
+    def _is_single(self, x: Array, weights: Input | None) -> bool:
+        """Tell whether some channel has just one value (with weight)."""
+        if weights is None:
+            return x.size == self.channels
+        moments = _core.moments(x, self.axis, weights)
+        count, squares = moments[0], moments[5]
+        return bool(((count > 0) & (unbiased_divisor(count, squares) == 0)).any())
+
     def _normalized(
-        self, x: Array, residual: Input | None, activation: Activation, out: Array | None
+        self,
+        x: Array,
+        residual: Input | None,
+        activation: Activation,
+        out: Array | None,
+        weights: Input | None,
     ) -> tuple[Array, _core.Saved]:
         on_single = "biased" if self.on_single == "biased" else "error"
-        return _core.batch_norm(
-            x,
-            self.gamma,
-            self.beta,
-            self.axis,
-            self.eps,
-            residual,
-            activation,
-            on_single,
-            out,
-            "input",
-        )
+        given = (x, self.gamma, self.beta, self.axis, self.eps, residual, activation)
+        return _core.batch_norm(*given, on_single, out, "input", weights)
 
     def _normalized_by(
         self,
@@ -448,21 +458,23 @@ class BatchNorm:
 
     def _moved(self, state: _State, saved: _core.Saved) -> _State:
         """Return the running statistics after a batch: the same object if it does not count."""
-        m = saved.count
-        if m == 0:
-            return state
+        m, weighted = saved.count, saved.weight is not None
         # In float64: a mean rounded to float32 could be off by a part of the standard deviation.
-        _, mean, _, m2, _ = saved._moments()
+        count, mean, _, m2, _, squares = saved._moments()
+        if m == 0 or (weighted and not count.any()):
+            return state
         if self.update_guard == "finite" and not np.isfinite([mean, m2]).all():
             return state
         weight = 1 / (state.batches + 1) if self.momentum is None else self.momentum
-        divisor = m - 1 if self.running_var_kind == "unbiased" and m > 1 else m
+        unbiased = self.running_var_kind == "unbiased"
+        divisor: Vector | int = m - 1 if unbiased and m > 1 else m
+        if weighted:
+            divisor = _weighted_divisor(count, squares, unbiased)
         with np.errstate(all="ignore"):  # an Inf here is the batch's own, or the guard's business
-            return _new_state(
-                mixed(state.mean, mean, weight),
-                mixed(state.var, m2 / divisor, weight),
-                state.batches + 1,
-            )
+            mean, var = mixed(state.mean, mean, weight), mixed(state.var, m2 / divisor, weight)
+        if weighted:  # where nothing has weight, there is nothing new
+            mean, var = np.where(count, mean, state.mean), np.where(count, var, state.var)
+        return _new_state(mean, var, state.batches + 1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_state": self._state._replace(saved=None)}
@@ -506,6 +518,14 @@ def _new_state(mean: Vector, var: Vector, batches: int) -> _State:
     mean.flags.writeable = False
     var.flags.writeable = False
     return _State(mean, var, batches, None)
+
+
+def _weighted_divisor(count: Vector, squares: Vector, unbiased: bool) -> Vector:
+    """Return what M2 is divided by; biased where one value has all the weight."""
+    if not unbiased:
+        return count
+    divisor = unbiased_divisor(count, squares)
+    return np.where(divisor > 0, divisor, count)
 
 
 def mixed(old: Vector, new: Vector, weight: float) -> Vector:

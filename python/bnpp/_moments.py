@@ -1,7 +1,10 @@
 """Mergeable statistics: count, mean and M2 (the sum of squared deviations) of each channel.
 
+With weights these are sums of weights and of weighted terms, and the sum of the squared weights comes
+along, by which a weighted variance is unbiased.
+
 Merging follows Chan, Golub & LeVeque (1979), with mean and M2 kept as unevaluated sums of two float64:
-the moments of parts, merged in any order, are the moments of the whole. A `Moments` keeps its five
+the moments of parts, merged in any order, are the moments of the whole. A `Moments` keeps its six
 arrays, never written to again, in one tuple, so that an update happens entirely or not at all.
 """
 
@@ -16,8 +19,8 @@ from bnpp import _core
 from bnpp._arrays import Input
 
 Vector: TypeAlias = NDArray[np.float64]
-#: count, mean, mean_low, m2, m2_low: float64, C-contiguous, shape (C,).
-Parts: TypeAlias = tuple[Vector, Vector, Vector, Vector, Vector]
+#: count, mean, mean_low, m2, m2_low, squared_weights: float64, C-contiguous, shape (C,).
+Parts: TypeAlias = tuple[Vector, Vector, Vector, Vector, Vector, Vector]
 
 
 class Moments:
@@ -28,22 +31,26 @@ class Moments:
     Parameters
     ----------
     count : float or array_like, shape (C,)
-        Values in each channel, at least 0; one number stands for all channels.
+        Values in each channel, or the sum of their weights; at least 0. One number stands for all
+        channels.
     mean : array_like, shape (C,)
         Their mean.
     m2 : array_like, shape (C,)
-        The sum of the squares of their deviations from the mean, at least 0.
+        The sum of the squares of their deviations from the mean, weighted if they have weights; at
+        least 0.
+    squared_weights : float or array_like, shape (C,), optional
+        The sum of the squares of the weights, at least 0; `count` where not given, as without weights.
 
     Raises
     ------
     ValueError
-        For wrong shapes and for a negative count or M2.
+        For wrong shapes and for a negative count, M2 or sum of squares.
 
     Notes
     -----
     Merging a and b, with ``d = mean_b - mean_a`` and ``n = n_a + n_b``, gives
     ``mean = mean_a + d * n_b / n`` and ``m2 = m2_a + m2_b + d**2 * n_a * n_b / n``
-    (Chan, Golub & LeVeque 1979). Objects pickle, and all arrays they show are read-only.
+    (Chan, Golub & LeVeque 1979); counts and squared weights add up. Objects pickle, and all arrays they show are read-only.
 
     Examples
     --------
@@ -62,7 +69,13 @@ class Moments:
 
     _parts: Parts
 
-    def __init__(self, count: ArrayLike, mean: ArrayLike, m2: ArrayLike) -> None:
+    def __init__(
+        self,
+        count: ArrayLike,
+        mean: ArrayLike,
+        m2: ArrayLike,
+        squared_weights: ArrayLike | None = None,
+    ) -> None:
         mean, m2 = np.array(mean, np.float64, order="C"), np.array(m2, np.float64, order="C")
         count = np.array(count, np.float64, order="C")
         if mean.ndim != 1 or m2.shape != mean.shape or count.shape not in ((), mean.shape):
@@ -70,13 +83,24 @@ class Moments:
                 f"Moments: count, mean and m2 have shapes {count.shape}, {mean.shape} and {m2.shape}, "
                 "but one value a channel is needed in each"
             )
-        for name, values in (("count", count), ("m2", m2)):
+        squares = count if squared_weights is None else np.array(squared_weights, np.float64)
+        if squares.shape not in ((), mean.shape):
+            raise ValueError(
+                f"Moments: squared_weights has shape {squares.shape}, but one value a channel is "
+                f"needed, {len(mean)} in all"
+            )
+        for name, values in (("count", count), ("m2", m2), ("squared_weights", squares)):
             if (values < 0).any():
                 raise ValueError(
                     f"Moments: {name} is {values.min():g} somewhere, but at least 0 is needed"
                 )
         self._parts = _read_only(
-            np.full_like(mean, count), mean, np.zeros_like(mean), m2, np.zeros_like(m2)
+            np.full_like(mean, count),
+            mean,
+            np.zeros_like(mean),
+            m2,
+            np.zeros_like(m2),
+            np.full_like(mean, squares),
         )
 
     @classmethod
@@ -107,7 +131,8 @@ class Moments:
     @classmethod
     def _from_parts(cls, parts: Parts) -> Moments:
         self = object.__new__(cls)
-        self._parts = _read_only(*parts)
+        # Pickles from before there were weights have no sum of squares: it is the count.
+        self._parts = _read_only(*parts, *(() if len(parts) == 6 else (parts[0].copy(),)))
         return self
 
     @property
@@ -117,8 +142,13 @@ class Moments:
 
     @property
     def count(self) -> Vector:
-        """Values in each channel; float64, shape (C,)."""
+        """Values in each channel, or the sum of their weights W; float64, shape (C,)."""
         return self._parts[0]
+
+    @property
+    def squared_weights(self) -> Vector:
+        """Sum of the squares of the weights; float64, shape (C,). The count where there are none."""
+        return self._parts[5]
 
     @property
     def mean(self) -> Vector:
@@ -145,12 +175,14 @@ class Moments:
         Parameters
         ----------
         unbiased : bool
-            Divide M2 by ``count - 1`` rather than by ``count``.
+            Divide M2 by ``count - squared_weights / count`` rather than by ``count``. That is
+            ``count - 1`` without weights and with weights of 0 and 1, and for any others what corrects
+            weights of reliability, as ``np.cov(x, aweights=weights)`` does.
 
         Returns
         -------
         numpy.ndarray, shape (C,)
-            float64; NaN where there are no values, or with `unbiased` fewer than two.
+            float64; NaN where there are no values (with weight), or with `unbiased` fewer than two.
 
         Examples
         --------
@@ -158,7 +190,7 @@ class Moments:
         >>> bnpp.moments([[1.0], [3.0]]).var(), bnpp.moments([[1.0], [3.0]]).var(unbiased=True)
         (array([1.]), array([2.]))
         """
-        divisor = self.count - 1.0 if unbiased else self.count
+        divisor = unbiased_divisor(self.count, self.squared_weights) if unbiased else self.count
         return np.divide(self.m2, divisor, out=np.full_like(self.m2, np.nan), where=divisor > 0)
 
     def merge(self, other: Moments) -> Moments:
@@ -194,7 +226,7 @@ class Moments:
             )
         return Moments._from_parts(self._merged(other._parts, "Moments.merge: other"))
 
-    def update(self, x: Input, *, axis: int = 1) -> Moments:
+    def update(self, x: Input, *, axis: int = 1, weights: Input | None = None) -> Moments:
         """Take in the values of `x`, in place.
 
         Parameters
@@ -203,6 +235,8 @@ class Moments:
             A dtype `batch_norm` takes, with as many channels along `axis`.
         axis : int
             The channels' axis.
+        weights : array_like, optional
+            As in `moments`.
 
         Returns
         -------
@@ -220,7 +254,8 @@ class Moments:
         >>> bnpp.moments([[1.0, 2.0]]).update([[3.0, 6.0]])
         Moments(channels=2, count=2, mean=[2. 4.], m2=[2. 8.])
         """
-        self._parts = _read_only(*self._merged(_core.moments(x, axis), "Moments.update: x"))
+        parts = _core.moments(x, axis, weights)
+        self._parts = _read_only(*self._merged(parts, "Moments.update: x"))
         return self
 
     def _merged(self, parts: Parts, what: str) -> Parts:
@@ -252,8 +287,10 @@ class Moments:
         )
 
 
-def moments(x: Input, *, axis: int = 1) -> Moments:
+def moments(x: Input, *, axis: int = 1, weights: Input | None = None) -> Moments:
     """Compute count, mean and M2 of each channel.
+
+    With weights w: ``count = sum(w)``, ``mean = sum(w * x) / count``, ``m2 = sum(w * (x - mean)**2)``.
 
     Parameters
     ----------
@@ -262,6 +299,10 @@ def moments(x: Input, *, axis: int = 1) -> Moments:
         Szegedy 2015, section 3.2).
     axis : int
         The channels' axis; negative ones count from the end.
+    weights : array_like, optional
+        How much each value counts: a mask of 0 and 1, or numbers of at least 0, of any real dtype and a
+        shape that broadcasts to that of `x`. Read in float64 for float64 `x`, else in float32. Where
+        they are 0, `x` may be anything, NaN too.
 
     Returns
     -------
@@ -273,7 +314,8 @@ def moments(x: Input, *, axis: int = 1) -> Moments:
     TypeError
         For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
-        For a wrong number of dimensions and an axis out of range.
+        For a wrong number of dimensions, an axis out of range, and weights that do not broadcast, are
+        negative or not finite.
 
     Examples
     --------
@@ -283,12 +325,46 @@ def moments(x: Input, *, axis: int = 1) -> Moments:
     array([1., 1.])
     >>> sum(bnpp.moments(batch) for batch in np.arange(24.0).reshape(3, 4, 2))
     Moments(channels=2, count=12, mean=[11. 12.], m2=[572. 572.])
+    >>> bnpp.moments([[1.0, 2.0], [3.0, np.nan]], weights=[[2, 1], [1, 0]]).mean
+    array([1.66666667, 2.        ])
     """
-    return Moments._from_parts(_core.moments(x, axis))
+    return Moments._from_parts(_core.moments(x, axis, weights))
 
 
-def _read_only(count: Vector, mean: Vector, mean_low: Vector, m2: Vector, m2_low: Vector) -> Parts:
-    parts = (count, mean, mean_low, m2, m2_low)
+def unbiased_divisor(count: Vector, squared_weights: Vector) -> Vector:
+    """Return ``count - squared_weights / count``, and 0 where fewer than two values have weight.
+
+    Parameters
+    ----------
+    count, squared_weights : numpy.ndarray, shape (C,)
+        Sums of weights and of their squares; both the number of values where there are no weights.
+
+    Returns
+    -------
+    numpy.ndarray, shape (C,)
+        What M2 is divided by for an unbiased variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unbiased_divisor(np.array([4.0, 0.5, 0.0]), np.array([4.0, 0.25, 0.0]))
+    array([3., 0., 0.])
+    """
+    # One value's weight is exactly the root of its square; count - squared_weights / count is not.
+    several = squared_weights < count * count
+    share = np.divide(squared_weights, count, out=np.zeros_like(count), where=several)
+    return np.where(several, count - share, 0.0)
+
+
+def _read_only(
+    count: Vector,
+    mean: Vector,
+    mean_low: Vector,
+    m2: Vector,
+    m2_low: Vector,
+    squared_weights: Vector,
+) -> Parts:
+    parts = (count, mean, mean_low, m2, m2_low, squared_weights)
     for array in parts:
         array.flags.writeable = False
     return parts

@@ -46,6 +46,8 @@ struct BatchNormSaved {
   ChannelVector gamma;           // all ones where none was given; of batch_renorm gamma * r
   ChannelVector r, d;            // of batch_renorm, else empty
   std::vector<std::uint8_t, Recycling<std::uint8_t>> mask;  // z > 0, in x's own memory order
+  ConstTensor weights;                    // those of the forward, not copied either; or not given
+  ChannelVector weight, squared_weights;  // sum w and sum w^2; none without weights
   Activation activation = Activation::none;
   bool residual = false;  // a residual was added
   bool frozen = false;    // the statistics were given: constants of the backward
@@ -54,11 +56,16 @@ struct BatchNormSaved {
   std::vector<ChannelMoments> moments() const;
 };
 
-/// y = act(gamma * (x - mean) * inv_std + beta + residual), with the statistics of x itself.
+/// y = act(gamma * (x - mean) * inv_std + beta + residual), with the statistics of x itself. With
+/// weights w (masks of 0 and 1, or any that are finite and >= 0) and W = sum w of a channel
+///   mean = sum w x / W,  var = sum w (x - mean)^2 / W,
+/// where x counts nothing, not even as NaN, while w is 0. A channel with W = 0 has inv_std 0, so
+/// that y is beta; one with weight on a single value is refused as a single value is.
 struct BatchNormArgs {
   ConstTensor x;            // any dtype, 2 to 8 dimensions, any strides
   ConstTensor gamma, beta;  // (C,), any dtype; not given: 1 and 0
   ConstTensor residual;     // like x, or not given
+  ConstTensor weights;      // broadcasts to x; float64 for float64 x, else float32; or not given
   Tensor y;                 // like x; x itself, residual itself, or apart from both
   int axis = 1;             // negative counts from the end
   double eps = 1e-5;
@@ -73,6 +80,8 @@ BatchNormSaved batch_norm(const BatchNormArgs& args);
 ///   dx = gamma * inv_std * (g - dbeta / m - xh * dgamma / m);  dresidual = g
 /// and of a loss that uses the batch's mean and biased variance, too:
 ///   dx += mean_grad / m + 2 * var_grad * (x - mean) / m
+/// With weights w / W takes the place of 1 / m, and the terms of dgamma where w = 0 and x is not
+/// finite are left out.
 struct BatchNormGrads {
   ConstTensor dy;                   // like x
   Tensor dx;                        // like x; dy itself, or apart from dy and x

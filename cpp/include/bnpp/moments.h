@@ -10,15 +10,21 @@
 
 namespace bnpp {
 
-/// The moments of one channel; mean + mean_low and m2 + m2_low are the values.
+/// The moments of one channel; mean + mean_low and m2 + m2_low are the values. With weights
+///   count = sum w,  mean = sum w x / count,  m2 = sum w (x - mean)^2,
+/// and squared_weights = sum w^2, by which a weighted variance is unbiased:
+///   m2 / (count - squared_weights / count).  Without weights every w is 1.
 struct ChannelMoments {
-  double count = 0, mean = 0, mean_low = 0, m2 = 0, m2_low = 0;
+  double count = 0, mean = 0, mean_low = 0, m2 = 0, m2_low = 0, squared_weights = 0;
 };
 
 /// The moments of the union of both samples.
 ChannelMoments merge(const ChannelMoments& a, const ChannelMoments& b);
 
-/// The moments of every channel of x along `axis`, reduced over all other axes.
-std::vector<ChannelMoments> moments(const ConstTensor& x, int axis = 1);
+/// The moments of every channel of x along `axis`, reduced over all other axes. Weights, where
+/// given, are at least 0 and of a shape that broadcasts to x's; float64 for an x of float64, else
+/// float32. Where they are 0, x may be anything, NaN too.
+std::vector<ChannelMoments> moments(const ConstTensor& x, int axis = 1,
+                                    const ConstTensor& weights = {});
 
 }  // namespace bnpp

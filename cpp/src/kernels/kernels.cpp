@@ -22,19 +22,29 @@
 #include "kernels/weights.inl.h"
 #include "kernels/row_norm.inl.h"
 #include "kernels/combine.inl.h"
+#include "kernels/weight_sums.inl.h"
+#include "kernels/weighted_moments.inl.h"
+#include "kernels/weighted_gradients.inl.h"
 // clang-format on
 
 namespace bnpp::BNPP_ISA {
 
 extern const KernelTable table;
 const KernelTable table = {{
-#define BNPP_VERBS(name, type)                                                     \
-  {{moments_rows<type>, affine<type, Layout::rows>, grad_sums<type, Layout::rows>, \
-    grad_input<type, Layout::rows>, combine<type, Layout::rows>},                  \
-   {moments_cols<type>, affine<type, Layout::cols>, grad_sums<type, Layout::cols>, \
-    grad_input<type, Layout::cols>, combine<type, Layout::cols>}},
+#define BNPP_VERBS_OF(type, layout)          \
+  {moments_##layout<type>,                   \
+   affine<type, Layout::layout>,             \
+   grad_sums<type, Layout::layout>,          \
+   grad_input<type, Layout::layout>,         \
+   combine<type, Layout::layout>,            \
+   weight_sums_##layout<type>,               \
+   weighted_moments_##layout<type>,          \
+   weighted_grad_sums<type, Layout::layout>, \
+   weighted_grad_input<type, Layout::layout>}
+#define BNPP_VERBS(name, type) {BNPP_VERBS_OF(type, rows), BNPP_VERBS_OF(type, cols)},
                                BNPP_DTYPES(BNPP_VERBS)
 #undef BNPP_VERBS
+#undef BNPP_VERBS_OF
                            },
                            {
 #define BNPP_VERBS(name, type)                                                       \

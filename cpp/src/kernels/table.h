@@ -1,5 +1,6 @@
-// The alphabet: five verbs, each in two layouts and for each dtype, and three for statistics of
-// rows, as a table of function pointers. Plain data only: the per-ISA units include this file.
+// The alphabet: five verbs, and those of them that heed weights, each in two layouts and for each
+// dtype, and three for statistics of rows, as a table of function pointers. Plain data only: the
+// per-ISA units include this file.
 //
 // Every kernel works on one tile: `rows` runs of `cols` contiguous elements, the runs `*_stride`
 // elements apart. In layout `rows` the whole tile belongs to one channel and every parameter is one
@@ -118,12 +119,58 @@ struct CombineTile {
   bool stream;    // as above, of out
 };
 
+// The weights of a tile, at least 0: float64 where x is, else float32. Those of row i begin at
+// w + i * w_stride; or, where all elements of a row weigh the same (`per_row`), row i has w[i].
+struct WeightsTile {
+  const void* w;
+  std::ptrdiff_t w_stride;
+  bool per_row;
+};
+
+// sum = sum w and sum_squares = sum w^2 of each channel, not finite if a weight is negative, Inf or
+// NaN. In layout cols there is one weight an element.
+struct WeightSumsTile {
+  WeightsTile weights;
+  std::ptrdiff_t rows, cols, repeat;
+  double *sum, *sum_squares;
+};
+
+// s1 = sum w (x - K) and s2 = sum w (x - K)^2; x counts only where w > 0. Channel c has
+// sum w = count[c * count_step]. In layout cols with one weight a row, the tile's rows are those
+// that come in kRowsListed from each of `start` on (fewer at the end): all others weigh nothing.
+inline constexpr std::ptrdiff_t kRowsListed = 8;
+struct WeightedMomentsTile {
+  MomentsTile tile;
+  WeightsTile weights;
+  const double* count;
+  std::ptrdiff_t count_step;
+  const std::int32_t* start;  // or null
+};
+
+// As grad_sums, but where w is 0 and x is not finite, x - center is taken to be `low`, which is
+// mean - center: the element has no part in sum g * (x - mean).
+struct WeightedGradSumsTile {
+  GradSumsTile tile;
+  WeightsTile weights;
+  const double* low;
+};
+
+// dx = a * g + w * (b * (x - center) + c), and a * g where w is 0, whatever x is.
+struct WeightedGradInputTile {
+  GradInputTile tile;
+  WeightsTile weights;
+};
+
 struct Verbs {
   void (*moments)(const MomentsTile&);
   void (*affine)(const AffineTile&);
   void (*grad_sums)(const GradSumsTile&);
   void (*grad_input)(const GradInputTile&);
   void (*combine)(const CombineTile&);
+  void (*weight_sums)(const WeightSumsTile&);
+  void (*weighted_moments)(const WeightedMomentsTile&);
+  void (*weighted_grad_sums)(const WeightedGradSumsTile&);
+  void (*weighted_grad_input)(const WeightedGradInputTile&);
 };
 
 // Norms whose statistics belong to a row (layer norm): center, scale, shift, b and c have one
@@ -143,7 +190,7 @@ struct RowAffineTile {
 // The sums of each row about its shift K, weighted: weight = sum w, s1 = sum w * (x - K),
 // s2 = sum w * (x - K)^2. The weights are float64 where x is, else float32; an x of weight 0 may be
 // anything.
-struct WeightedMomentsTile {
+struct RowWeightedMomentsTile {
   const void *x, *weights;
   std::ptrdiff_t x_stride, weights_stride;
   std::ptrdiff_t rows, cols;
@@ -179,7 +226,7 @@ struct RowGradInputTile {
 
 struct RowVerbs {
   void (*moments)(const MomentsTile&);  // of each row: the sums have one number a row
-  void (*weighted_moments)(const WeightedMomentsTile&);
+  void (*weighted_moments)(const RowWeightedMomentsTile&);
   void (*affine)(const RowAffineTile&);
   void (*grad_sums)(const RowGradSumsTile&);
   void (*grad_input)(const RowGradInputTile&);

@@ -63,6 +63,11 @@ inline Vec finite_or_zero(Vec a) {
   for (int i = 0; i < kParts; ++i) a.p[i] = a.p[i] - a.p[i] == 0.0 ? a.p[i] : spread(0.0);
   return a;
 }
+inline Mask finite(Vec a) {
+  Mask m;
+  for (int i = 0; i < kParts; ++i) m.p[i] = a.p[i] - a.p[i] == 0.0;
+  return m;
+}
 inline unsigned to_bits(Mask m) {
   unsigned bits = 0;
   for (int i = 0; i < kParts; ++i) bits |= to_bits(m.p[i]) << (i * kPartLanes);

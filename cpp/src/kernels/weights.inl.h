@@ -35,7 +35,7 @@ inline double first_weighted(const T* x, const Weight<T>* w, std::ptrdiff_t cols
 
 // The sums of row i about a shift.
 template <class T>
-inline void sum_weighted_row(const WeightedMomentsTile& t, std::ptrdiff_t i, double shift) {
+inline void sum_weighted_row(const RowWeightedMomentsTile& t, std::ptrdiff_t i, double shift) {
   const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
   const Weight<T>* w = static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride;
   const Vec k = splat(shift);
@@ -54,7 +54,7 @@ inline void sum_weighted_row(const WeightedMomentsTile& t, std::ptrdiff_t i, dou
 
 // Twice, the second time about the mean: the first value may be an outlier.
 template <class T>
-void weighted_moments(const WeightedMomentsTile& t) {
+void weighted_moments(const RowWeightedMomentsTile& t) {
   for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
     const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
     const Weight<T>* w = static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride;

@@ -58,6 +58,7 @@ ChannelResult frozen_result(const BatchNormSaved& saved, std::size_t c, const Ch
 void check_given(const Check& check, const BatchNormSaved& saved, const BatchNormDoubleGrads& g) {
   check_saved(check, saved);
   check_no_renorm(check, saved);
+  check_unweighted(check, saved);
   check.like(saved.x, g.dy, "dy");
   if (g.ddx.given()) check.like(saved.x, g.ddx, "ddx");
   if (g.ddresidual.given()) {

@@ -16,6 +16,7 @@ namespace {
 void check_tangents(const Check& check, const BatchNormSaved& saved, const BatchNormTangents& t) {
   check_saved(check, saved);
   check_no_renorm(check, saved);
+  check_unweighted(check, saved);
   if (t.x_dot.given()) check.like(saved.x, t.x_dot, "x_dot");
   if (t.residual_dot.given()) {
     if (!saved.residual) {

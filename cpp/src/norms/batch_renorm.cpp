@@ -24,6 +24,7 @@ BatchNormSaved batch_renorm(const BatchRenormArgs& args) {
   const ConstTensor& x = args.x;
   const int axis = check.axis_of(x, args.axis);
   if (args.keep != Keep::input) check.refuse("keep is not input, but its backward needs x");
+  if (args.weights.given()) check.refuse("weights are given, but it takes none");
   if (!(args.r_max >= 1)) check.refuse("r_max is ", args.r_max, ", but it needs to be >= 1");
   if (!(args.d_max >= 0)) check.refuse("d_max is ", args.d_max, ", but it needs to be >= 0");
   if (!args.running_mean.given()) {

@@ -4,8 +4,8 @@
 
 namespace bnpp {
 
-void grad_sums(const Verbs& verbs, const Plan& plan, const GradSumsOf& of, const Tile& tile,
-               double* sum_g, double* sum_gx) {
+GradSumsTile grad_sums_tile(const Plan& plan, const GradSumsOf& of, const Tile& tile, double* sum_g,
+                            double* sum_gx) {
   GradSumsTile args;
   args.dy = of.dy.data;
   args.dy_stride = of.dy.stride;
@@ -19,7 +19,12 @@ void grad_sums(const Verbs& verbs, const Plan& plan, const GradSumsOf& of, const
   args.center = &of.center[static_cast<std::size_t>(tile.c0)];
   args.sum_g = sum_g;
   args.sum_gx = sum_gx;
-  verbs.grad_sums(args);
+  return args;
+}
+
+void grad_sums(const Verbs& verbs, const Plan& plan, const GradSumsOf& of, const Tile& tile,
+               double* sum_g, double* sum_gx) {
+  verbs.grad_sums(grad_sums_tile(plan, of, tile, sum_g, sum_gx));
 }
 
 BlockGradSums::BlockGradSums(const Plan& plan, int pairs)

@@ -24,6 +24,10 @@ struct GradSumsOf {
   const ChannelVector& center;
 };
 
+/// The arguments for the sums of one tile's channels.
+GradSumsTile grad_sums_tile(const Plan& plan, const GradSumsOf& of, const Tile& tile, double* sum_g,
+                            double* sum_gx);
+
 /// sum g and sum g * (x - center) of the channels of one tile.
 void grad_sums(const Verbs& verbs, const Plan& plan, const GradSumsOf& of, const Tile& tile,
                double* sum_g, double* sum_gx);

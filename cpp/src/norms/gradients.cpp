@@ -1,12 +1,37 @@
 #include "norms/gradients.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "norms/operand.h"
 #include "norms/plan.h"
 #include "norms/saved.h"
 #include "norms/schedule.h"
+#include "norms/weights.h"
 #include "runtime/dispatch.h"
 
 namespace bnpp {
+namespace {
+
+/// Takes the sums of a tile's channels again without what has no weight and is not finite, which is
+/// rare: only sums that show it.
+void drop_weightless(const Plan& plan, const GradTensors& t, const Weights& weights,
+                     const Sources& sources, const Tile& tile, int worker, double* sum_gx) {
+  weights.for_each_part(tile, [&](const Tile& part) {
+    double* const to = sum_gx + (part.c0 - tile.c0);
+    const auto channels = static_cast<std::size_t>(part.c1 - part.c0);
+    if (std::all_of(to, to + channels, [](double s) { return std::isfinite(s); })) return;
+    ChannelVector g(channels), gx(channels);
+    const GradSumsOf of{t.dy.read(part, worker), t.x.read(part, worker), t.mask, sources.center};
+    weights.verbs().weighted_grad_sums({grad_sums_tile(plan, of, part, g.data(), gx.data()),
+                                        weights.read(part, worker), sources.low.data() + part.c0});
+    for (std::size_t c = 0; c < channels; ++c) {
+      if (!std::isfinite(to[c])) to[c] = gx[c];
+    }
+  });
+}
+
+}  // namespace
 
 GradTensors::GradTensors(const ConstTensor& dy, const ConstTensor& x, const Tensor& dx,
                          const Tensor& dresidual, const std::uint8_t* mask, const Plan& plan,
@@ -28,8 +53,9 @@ GradientTerms InputGradient::terms(BlockGradSums& sums, const double* low, const
   return {sums.at(0, 0, 0), sums.at(1, 0, 0), low, slope, a_.data(), b_.data(), c_.data()};
 }
 
-void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
-                          const Tile& tile, int worker) const {
+template <class Verb>
+void InputGradient::map(const GradTensors& t, const ChannelVector& center, const Tile& tile,
+                        int worker, Verb verb) const {
   const Operand::View dy = t.dy.read(tile, worker), dx = t.dx.write(tile, worker),
                       dresidual = t.dresidual.write(tile, worker);
   const Operand::View x = uses_x_ ? t.x.read(tile, worker) : Operand::View{nullptr, 0};
@@ -53,9 +79,24 @@ void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const Channe
   args.b = &b_[first];
   args.c = &c_[first];
   args.stream = t.dx.stream();
-  verbs.grad_input(args);
+  verb(args);
   t.dx.written(tile, worker);
   t.dresidual.written(tile, worker);
+}
+
+void InputGradient::apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
+                          const Tile& tile, int worker) const {
+  map(t, center, tile, worker, [&](const GradInputTile& args) { verbs.grad_input(args); });
+}
+
+void InputGradient::apply_weighted(const GradTensors& t, const Weights& weights,
+                                   const ChannelVector& center, const Tile& tile,
+                                   int worker) const {
+  weights.for_each_part(tile, [&](const Tile& part) {
+    map(t, center, part, worker, [&](const GradInputTile& args) {
+      weights.verbs().weighted_grad_input({args, weights.read(part, worker)});
+    });
+  });
 }
 
 void check_saved(const Check& check, const BatchNormSaved& saved) {
@@ -71,6 +112,12 @@ void check_no_renorm(const Check& check, const BatchNormSaved& saved) {
   check.refuse(
       "saved comes from batch_renorm, but it needs to come from batch_norm or "
       "batch_norm_inference");
+}
+
+void check_unweighted(const Check& check, const BatchNormSaved& saved) {
+  if (!saved.weights.given()) return;
+  check.refuse(
+      "saved comes from a forward call with weights, but only batch_norm_backward takes it");
 }
 
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads) {
@@ -101,6 +148,9 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
   const GradTensors tensors(grads.dy, kept(saved), grads.dx, grads.dresidual, mask_of(saved), plan,
                             threads);
 
+  const Weights weights(broadcast_weights(Check("batch_norm_backward"), saved.x, saved.weights),
+                        saved.x.dtype, plan, threads);
+
   const Sources sources(saved);
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
@@ -110,14 +160,22 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
       [&](const Tile& tile, std::int64_t block, int worker) {
         const GradSumsOf pair{tensors.dy.read(tile, worker), tensors.x.read(tile, worker),
                               tensors.mask, sources.center};
-        grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sums.at(1, block, tile.c0));
+        double* const sum_gx = sums.at(1, block, tile.c0);
+        grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sum_gx);
+        if (weights.given()) {
+          drop_weightless(plan, tensors, weights, sources, tile, worker, sum_gx);
+        }
       },
       [&](std::int64_t begin, std::int64_t end) {
         sums.add_up(begin, end);
         finish(begin, end, terms);
       },
       [&](const Tile& tile, int worker) {
-        input.apply(kernel, tensors, sources.center, tile, worker);
+        if (weights.given()) {
+          input.apply_weighted(tensors, weights, sources.center, tile, worker);
+        } else {
+          input.apply(kernel, tensors, sources.center, tile, worker);
+        }
       });
   write_vector(grads.dgamma, terms.sum_gx);
   write_vector(grads.dbeta, terms.sum_g);

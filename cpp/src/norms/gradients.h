@@ -11,6 +11,7 @@
 #include "norms/grad_sums.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
+#include "norms/weights.h"
 
 namespace bnpp {
 
@@ -49,8 +50,15 @@ class InputGradient {
 
   void apply(const Verbs& verbs, const GradTensors& t, const ChannelVector& center,
              const Tile& tile, int worker) const;
+  /// The same where statistics are weighted: dx = a * g + w * (b * (x - center) + c).
+  void apply_weighted(const GradTensors& t, const Weights& weights, const ChannelVector& center,
+                      const Tile& tile, int worker) const;
 
  private:
+  template <class Verb>
+  void map(const GradTensors& t, const ChannelVector& center, const Tile& tile, int worker,
+           Verb verb) const;
+
   const Plan& plan_;
   bool uses_x_;
   ChannelVector a_, b_, c_;
@@ -60,6 +68,8 @@ class InputGradient {
 void check_saved(const Check& check, const BatchNormSaved& saved);
 /// Refuses one of batch_renorm, for norms that do not know its r and d.
 void check_no_renorm(const Check& check, const BatchNormSaved& saved);
+/// Refuses one that has weights, for norms that do not heed them.
+void check_unweighted(const Check& check, const BatchNormSaved& saved);
 void check_backward(const Check& check, const BatchNormSaved& saved, const BatchNormGrads& grads);
 
 /// Fills grads.dx, dresidual, dgamma and dbeta; finish(begin, end, terms) is called once for every

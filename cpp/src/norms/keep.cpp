@@ -26,6 +26,8 @@ std::string objection(const BatchNormArgs& args, const ChannelVector& gamma,
     text << "an activation loses values: it needs activation None";
   } else if (args.residual.given()) {
     text << "a residual hides gamma * xh in y: it needs residual None";
+  } else if (args.weights.given()) {
+    text << "with weights y does not tell which x is to be left out: it needs weights None";
   }
   const double least = smallest_normal(args.x.dtype);
   for (std::size_t c = 0; text.tellp() == 0 && c < gamma.size(); ++c) {

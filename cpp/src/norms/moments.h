@@ -9,16 +9,18 @@
 #include "kernels/table.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
+#include "norms/weights.h"
 
 namespace bnpp {
 
-/// The moments of every (block, channel) of a plan, and of all blocks of a channel.
+/// The moments of every (block, channel) of a plan, and of all blocks of a channel; weighted where
+/// weights are given, whose sums are the counts then and must have been added up.
 class BlockMoments {
  public:
   /// `whole` receives the channels' moments.
-  BlockMoments(const Plan& plan, const MomentsView& whole);
+  BlockMoments(const Plan& plan, const MomentsView& whole, const Weights* weights = nullptr);
 
-  /// Computes the sums of one tile.
+  /// Computes the sums of one tile; weighted ones by the verbs of the weights.
   void reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block,
               int worker);
 
@@ -30,6 +32,9 @@ class BlockMoments {
   double* field(int index, std::int64_t block, std::int64_t channel) {
     return values_.data() + (index * plan_.blocks + block) * plan_.channels + channel;
   }
+  void reduce_weighted(const Operand& x, const Tile& tile, std::int64_t block, int worker);
+  // Of channels whose blocks have these counts.
+  void merge(std::int64_t begin, std::int64_t end, std::vector<double> count);
   BlockSums sums(std::int64_t block, std::int64_t channel);
   // In the place of the first four of the five sums; the first block's, which becomes the root of
   // the tree, are the whole's.
@@ -37,6 +42,7 @@ class BlockMoments {
 
   const Plan& plan_;
   MomentsView whole_;
+  const Weights* weights_;  // or null
   ChannelVector values_;
 };
 

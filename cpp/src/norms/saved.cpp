@@ -33,7 +33,9 @@ std::vector<ChannelMoments> BatchNormSaved::moments() const {
   if (frozen) throw ValueError("BatchNormSaved::moments: the statistics were given, not measured");
   std::vector<ChannelMoments> result(mean.size());
   for (std::size_t c = 0; c < result.size(); ++c) {
-    result[c] = {static_cast<double>(count), mean[c], mean_low[c], m2[c], m2_low[c]};
+    const bool weighted = weights.given();
+    const double m = weighted ? weight[c] : static_cast<double>(count);
+    result[c] = {m, mean[c], mean_low[c], m2[c], m2_low[c], weighted ? squared_weights[c] : m};
   }
   return result;
 }
