@@ -24,6 +24,7 @@ def ghost_batch_norm(
     activation: Activation = None,
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
+    weights: Input | None = None,
 ) -> tuple[Array, SavedParts]:
     """Normalize each sub-batch of `size` samples by its own statistics.
 
@@ -46,6 +47,9 @@ def ghost_batch_norm(
         anything is computed, or use the variance 0.
     out : numpy.ndarray, optional
         Where to put ``y``, as in `batch_norm`.
+    weights : array_like, optional
+        As in `batch_norm`: a mask, or how much each value counts in the statistics of its sub-batch. They
+        broadcast to the shape of `x`.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def ghost_batch_norm(
             f"{name}: axis is 0, where the samples lie, but the channels need another axis"
         )
     rest = (residual, activation, on_single, out)
-    return _parts.forward(name, array, gamma, beta, cut, axis, eps, *rest)
+    return _parts.forward(name, array, gamma, beta, cut, axis, eps, *rest, weights=weights)
 
 
 def ghost_batch_norm_backward(
@@ -168,7 +172,12 @@ class GhostBatchNorm(BatchNorm):
             )
 
     def _normalized(
-        self, x: Array, residual: Input | None, activation: Activation, out: Array | None
+        self,
+        x: Array,
+        residual: Input | None,
+        activation: Activation,
+        out: Array | None,
+        weights: Input | None = None,
     ) -> tuple[Array, Any]:
         on_single: Any = "biased" if self.on_single == "biased" else "error"
         return ghost_batch_norm(
@@ -182,6 +191,7 @@ class GhostBatchNorm(BatchNorm):
             activation=activation,
             on_single=on_single,
             out=out,
+            weights=weights,
         )
 
     def backward(self, dy: Input, out: Array | None = None) -> AnyGradients:

@@ -108,6 +108,11 @@ class SavedParts:
         return self._count
 
     @property
+    def weight(self) -> Vector | None:
+        """Sum of the weights of each channel in all parts; float64, None without weights."""
+        return None if self.parts[0].weight is None else self._moments()[0]
+
+    @property
     def frozen(self) -> bool:
         """Whether the statistics were given: constants of the backward."""
         return self.parts[0].frozen
@@ -166,8 +171,9 @@ def forward(
     on_single: Literal["error", "biased"],
     out: Array | None,
     given: Statistics | None = None,
+    weights: Input | None = None,
 ) -> tuple[Array, SavedParts]:
-    """Normalize each part by its own statistics, or by the ones given for it."""
+    """Normalize each part by its own (weighted) statistics, or by the ones given for it."""
     residual = None if residual is None else as_array(residual, "residual", function)
     gamma = None if gamma is None else as_array(gamma, "gamma", function)
     beta = None if beta is None else as_array(beta, "beta", function)
@@ -175,7 +181,8 @@ def forward(
     inputs: list[tuple[str, object, bool]] = [("x", x, True), ("residual", residual, True)]
     inputs += [("gamma", gamma, False), ("beta", beta, False)]
     y = _core.whole_output(function, out, x, inputs)
-    if on_single == "error" and given is None:
+    shares = None if weights is None else _aligned(function, weights, x)
+    if on_single == "error" and given is None and shares is None:
         _refuse_single(function, x, parts, cut, axis)
     saved: list[_core.Saved] = []
     with speaking_as(function):
@@ -183,6 +190,8 @@ def forward(
             more: dict[str, Any] = {"axis": axis, "eps": eps, "activation": activation}
             more |= {"residual": None if residual is None else residual[part], "out": y[part]}
             if given is None:
+                if shares is not None:
+                    more["weights"] = _share(shares, part)
                 saved.append(batch_norm(x[part], gamma, beta, on_single=on_single, **more)[1])
             else:
                 saved.append(
@@ -228,6 +237,26 @@ def backward(
     }
     gradients: AnyGradients = kinds[saved.frozen, bool(ends)](dx, *vectors, *ends)
     return gradients
+
+
+def _aligned(function: str, weights: Input, x: Array) -> NDArray[Any]:
+    """Return weights with as many dimensions as x: not broadcast, which would be a copy later."""
+    array = np.asarray(weights)
+    aligned = array.reshape((1,) * (x.ndim - array.ndim) + array.shape)
+    if any(n not in (1, m) for n, m in zip(aligned.shape, x.shape, strict=False)) or (
+        aligned.ndim != x.ndim
+    ):
+        raise ValueError(
+            f"{function}: weights has shape {array.shape}, but it needs to broadcast to x's {x.shape}"
+        )
+    return aligned
+
+
+def _share(weights: NDArray[Any], part: Index) -> NDArray[Any]:
+    """Return the weights of a part."""
+    return weights[
+        tuple(s if n > 1 else slice(None) for s, n in zip(part, weights.shape, strict=False))
+    ]
 
 
 def _refuse_single(function: str, x: Array, parts: list[Index], cut: Cut, axis: int) -> None:

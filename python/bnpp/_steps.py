@@ -36,6 +36,7 @@ def step_batch_norm(
     activation: Activation = None,
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
+    weights: Input | None = None,
 ) -> tuple[Array, SavedParts]:
     """Normalize each step of a sequence by its own statistics.
 
@@ -57,6 +58,10 @@ def step_batch_norm(
         variance 0.
     out : numpy.ndarray, optional
         Where to put ``y``, as in `batch_norm`.
+    weights : array_like, optional
+        As in `batch_norm`: a mask, or how much each value counts in the statistics of its step. They
+        broadcast to the shape of `x`.
+        Of sequences of different lengths in (T, N, C) they are ``(t < length)[..., None]``.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def step_batch_norm(
     array = as_array(x, "x", name)
     cut, channels = _cut(array, step_axis, axis, name)
     rest = (residual, activation, on_single, out)
-    return _parts.forward(name, array, gamma, beta, cut, channels, eps, *rest)
+    return _parts.forward(name, array, gamma, beta, cut, channels, eps, *rest, weights=weights)
 
 
 def step_batch_norm_backward(
@@ -276,6 +281,8 @@ class StepBatchNorm:
         residual: Input | None = None,
         activation: Activation = None,
         out: Array | None = None,
+        *,
+        weights: Input | None = None,
     ) -> Array:
         """Normalize a whole sequence, its steps counted from 0.
 
@@ -285,6 +292,8 @@ class StepBatchNorm:
             Steps along the layer's `step_axis`, its channels along `axis`.
         residual, activation, out
             As in `batch_norm`.
+        weights : array_like, optional
+            As in `step_batch_norm`; not looked at in evaluation.
 
         Returns
         -------
@@ -305,7 +314,15 @@ class StepBatchNorm:
             given = [(state.mean, state.var) for state in states]
         rest = (residual, activation, self._norm.on_single, out, given)
         y, saved = _parts.forward(
-            name, array, self.gamma, self.beta, cut, channels, self._norm.eps, *rest
+            name,
+            array,
+            self.gamma,
+            self.beta,
+            cut,
+            channels,
+            self._norm.eps,
+            *rest,
+            weights=weights,
         )
         steps = self._memory.steps
         if self.training and saved.count > 0:
@@ -321,6 +338,8 @@ class StepBatchNorm:
         residual: Input | None = None,
         activation: Activation = None,
         out: Array | None = None,
+        *,
+        weights: Input | None = None,
     ) -> Array:
         """Normalize step `t` of a sequence, inside a recurrent loop.
 
@@ -332,6 +351,8 @@ class StepBatchNorm:
             The step, from 0. In training the first after those seen is a new one.
         residual, activation, out
             As in `batch_norm`.
+        weights : array_like, optional
+            As in `step_batch_norm`; not looked at in evaluation.
 
         Returns
         -------
@@ -371,6 +392,8 @@ class StepBatchNorm:
         with _parts.speaking_as(name):
             if self.training:
                 on_single = self._norm.on_single
+                if weights is not None:
+                    more["weights"] = weights
                 y, saved = batch_norm(array, *parameters, on_single=on_single, **more)
                 steps = self._moved(steps, step, saved) if saved.count > 0 else steps
             else:
