@@ -591,3 +591,11 @@ def test_what_needs_all_of_x_takes_no_weights(dtype):
         bnpp.batch_norm_jvp(saved, x)
     with pytest.raises(ValueError, match="double_backward: saved comes from a forward call with"):
         bnpp.batch_norm_double_backward(saved, x, ddx=x)
+
+
+def test_batch_renorm_takes_no_weights(dtype):
+    x, layer = data(SHAPES[0], dtype)[0], bnpp.BatchRenorm(3)
+    before = state(layer)
+    with pytest.raises(TypeError, match="BatchRenorm: weights are given, but it takes none"):
+        layer(x, weights=1)
+    assert all(np.array_equal(state(layer)[k], v) for k, v in before.items())

@@ -225,8 +225,15 @@ class BatchRenorm(BatchNorm):
         return min(max(done / way, 0.0), 1.0) if way > 0 else float(done >= 0)
 
     def _normalized(
-        self, x: Array, residual: Input | None, activation: Activation, out: Array | None
+        self,
+        x: Array,
+        residual: Input | None,
+        activation: Activation,
+        out: Array | None,
+        weights: Input | None,
     ) -> tuple[Array, _core.Saved]:
+        if weights is not None:
+            raise TypeError("BatchRenorm: weights are given, but it takes none")
         on_single = "biased" if self.on_single == "biased" else "error"
         given = (x, self.gamma, self.beta, self.running_mean, self.running_var, *self.limits)
         rest = (self.axis, self.eps, residual, activation, on_single, out)
