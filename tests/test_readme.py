@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     ("page", "examples"),
     [
-        ("README.md", 5),
+        ("README.md", 11),
         ("docs/folding.md", 8),
         ("docs/derivatives.md", 25),
         ("docs/variants.md", 16),

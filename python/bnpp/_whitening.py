@@ -132,7 +132,7 @@ def iter_norm(
             "but two or more are needed"
         )
     count = array.size // max(channels, 1)
-    _, mean, mean_low, *_ = _core.moments(array, axis)
+    _, mean, mean_low, *_ = _core.moments(array, axis, None)
     shape = (channels // size if size else 0, size, size)
     saved = IterNormSaved(
         array, scale, axis, steps, mean, mean_low, np.zeros(shape), np.zeros(shape)
