@@ -58,9 +58,7 @@ nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_
                   nb::handle weights_object) {
   constexpr const char* function = "batch_norm";
   BatchNormArgs args;
-  args.axis = to_int(function, "axis", axis);
-  args.eps = to_double(function, "eps", eps);
-  args.activation = to_activation(function, activation);
+  set_options(function, args, axis, eps, activation);
   constexpr int kInference = 2;
   const int single = to_choice(function, "on_single", on_single, {"error", "biased", "inference"});
   if (single == kInference) {
@@ -70,29 +68,17 @@ nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_
   }
   args.on_single = static_cast<OnSingle>(single);
   args.keep = static_cast<Keep>(to_choice(function, "keep", keep, {"input", "output", "auto"}));
-  const Array x = Array::required(function, "x", x_object),
-              gamma = Array::input(function, "gamma", gamma_object),
-              beta = Array::input(function, "beta", beta_object),
-              residual = Array::input(function, "residual", residual_object),
-              weights = Array::weights(function, weights_object, x);
-  const Array y = forward_output(function, out, x,
-                                 {{"x", x, true},
-                                  {"residual", residual, true},
-                                  {"gamma", gamma, false},
-                                  {"beta", beta, false},
-                                  {"weights", weights, false}});
-  args.x = x.tensor();
-  args.gamma = gamma.tensor();
-  args.beta = beta.tensor();
-  args.residual = residual.tensor();
+  const ForwardInputs in(function, x_object, gamma_object, beta_object, residual_object);
+  const Array weights = Array::weights(function, weights_object, in.x);
+  const Array y = in.output(function, out, {{"weights", weights, false}});
+  in.give(args, y);
   args.weights = weights.tensor();
-  args.y = y.tensor();
   BatchNormSaved saved;
   {
     nb::gil_scoped_release release;
     saved = batch_norm(args);
   }
-  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y, weights));
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), in.x, y, weights));
 }
 
 nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
@@ -100,37 +86,22 @@ nb::object inference(nb::handle x_object, nb::handle gamma_object, nb::handle be
                      nb::handle residual_object, nb::handle activation, nb::handle out, bool save) {
   constexpr const char* function = "batch_norm_inference";
   BatchNormInferenceArgs args;
-  args.axis = to_int(function, "axis", axis);
-  args.eps = to_double(function, "eps", eps);
-  args.activation = to_activation(function, activation);
+  set_options(function, args, axis, eps, activation);
   args.keep_mask = save;
-  const Array x = Array::required(function, "x", x_object),
-              gamma = Array::input(function, "gamma", gamma_object),
-              beta = Array::input(function, "beta", beta_object),
-              mean = Array::required(function, "mean", mean_object),
-              var = Array::required(function, "var", var_object),
-              residual = Array::input(function, "residual", residual_object);
-  const Array y = forward_output(function, out, x,
-                                 {{"x", x, true},
-                                  {"residual", residual, true},
-                                  {"gamma", gamma, false},
-                                  {"beta", beta, false},
-                                  {"mean", mean, false},
-                                  {"var", var, false}});
-  args.x = x.tensor();
-  args.gamma = gamma.tensor();
-  args.beta = beta.tensor();
+  const ForwardInputs in(function, x_object, gamma_object, beta_object, residual_object);
+  const Array mean = Array::required(function, "mean", mean_object),
+              var = Array::required(function, "var", var_object);
+  const Array y = in.output(function, out, {{"mean", mean, false}, {"var", var, false}});
+  in.give(args, y);
   args.mean = mean.tensor();
   args.var = var.tensor();
-  args.residual = residual.tensor();
-  args.y = y.tensor();
   BatchNormSaved saved;
   {
     nb::gil_scoped_release release;
     saved = batch_norm_inference(args);
   }
   if (!save) return y.object();
-  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), in.x, y));
 }
 
 nb::tuple renorm_forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
@@ -140,39 +111,25 @@ nb::tuple renorm_forward(nb::handle x_object, nb::handle gamma_object, nb::handl
                          nb::handle out) {
   constexpr const char* function = "batch_renorm";
   BatchRenormArgs args;
-  args.axis = to_int(function, "axis", axis);
-  args.eps = to_double(function, "eps", eps);
+  set_options(function, args, axis, eps, activation);
   args.r_max = to_double(function, "r_max", r_max);
   args.d_max = to_double(function, "d_max", d_max);
-  args.activation = to_activation(function, activation);
   args.on_single =
       static_cast<OnSingle>(to_choice(function, "on_single", on_single, {"error", "biased"}));
-  const Array x = Array::required(function, "x", x_object),
-              gamma = Array::input(function, "gamma", gamma_object),
-              beta = Array::input(function, "beta", beta_object),
-              mean = Array::required(function, "running_mean", mean_object),
-              var = Array::required(function, "running_var", var_object),
-              residual = Array::input(function, "residual", residual_object);
-  const Array y = forward_output(function, out, x,
-                                 {{"x", x, true},
-                                  {"residual", residual, true},
-                                  {"gamma", gamma, false},
-                                  {"beta", beta, false},
-                                  {"running_mean", mean, false},
-                                  {"running_var", var, false}});
-  args.x = x.tensor();
-  args.gamma = gamma.tensor();
-  args.beta = beta.tensor();
+  const ForwardInputs in(function, x_object, gamma_object, beta_object, residual_object);
+  const Array mean = Array::required(function, "running_mean", mean_object),
+              var = Array::required(function, "running_var", var_object);
+  const Array y =
+      in.output(function, out, {{"running_mean", mean, false}, {"running_var", var, false}});
+  in.give(args, y);
   args.running_mean = mean.tensor();
   args.running_var = var.tensor();
-  args.residual = residual.tensor();
-  args.y = y.tensor();
   BatchNormSaved saved;
   {
     nb::gil_scoped_release release;
     saved = batch_renorm(args);
   }
-  return nb::make_tuple(y.object(), new_saved(std::move(saved), x, y));
+  return nb::make_tuple(y.object(), new_saved(std::move(saved), in.x, y));
 }
 
 /// The arrays of one backward call.

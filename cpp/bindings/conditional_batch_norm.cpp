@@ -31,31 +31,18 @@ nb::tuple forward(nb::handle x_object, nb::handle gamma_object, nb::handle beta_
                   nb::handle activation, nb::handle on_single, nb::handle out) {
   constexpr const char* function = "conditional_batch_norm";
   ConditionalBatchNormArgs args;
-  args.axis = to_int(function, "axis", axis);
-  args.eps = to_double(function, "eps", eps);
-  args.activation = to_activation(function, activation);
+  set_options(function, args, axis, eps, activation);
   args.on_single =
       static_cast<OnSingle>(to_choice(function, "on_single", on_single, {"error", "biased"}));
-  const Array x = Array::required(function, "x", x_object),
-              gamma = Array::input(function, "gamma", gamma_object),
-              beta = Array::input(function, "beta", beta_object),
-              residual = Array::input(function, "residual", residual_object);
-  const Array y = forward_output(function, out, x,
-                                 {{"x", x, true},
-                                  {"residual", residual, true},
-                                  {"gamma", gamma, false},
-                                  {"beta", beta, false}});
-  args.x = x.tensor();
-  args.gamma = gamma.tensor();
-  args.beta = beta.tensor();
-  args.residual = residual.tensor();
-  args.y = y.tensor();
+  const ForwardInputs in(function, x_object, gamma_object, beta_object, residual_object);
+  const Array y = in.output(function, out);
+  in.give(args, y);
   ConditionalBatchNormSaved saved;
   {
     nb::gil_scoped_release release;
     saved = conditional_batch_norm(args);
   }
-  return nb::make_tuple(y.object(), new_norm_saved(std::move(saved), x, y));
+  return nb::make_tuple(y.object(), new_norm_saved(std::move(saved), in.x, y));
 }
 
 nb::tuple inference(nb::handle x_object, nb::handle gamma_object, nb::handle beta_object,
@@ -63,36 +50,21 @@ nb::tuple inference(nb::handle x_object, nb::handle gamma_object, nb::handle bet
                     nb::handle residual_object, nb::handle activation, nb::handle out, bool save) {
   constexpr const char* function = "conditional_batch_norm_inference";
   ConditionalBatchNormInferenceArgs args;
-  args.axis = to_int(function, "axis", axis);
-  args.eps = to_double(function, "eps", eps);
-  args.activation = to_activation(function, activation);
+  set_options(function, args, axis, eps, activation);
   args.keep_mask = save;
-  const Array x = Array::required(function, "x", x_object),
-              gamma = Array::input(function, "gamma", gamma_object),
-              beta = Array::input(function, "beta", beta_object),
-              mean = Array::required(function, "mean", mean_object),
-              var = Array::required(function, "var", var_object),
-              residual = Array::input(function, "residual", residual_object);
-  const Array y = forward_output(function, out, x,
-                                 {{"x", x, true},
-                                  {"residual", residual, true},
-                                  {"gamma", gamma, false},
-                                  {"beta", beta, false},
-                                  {"mean", mean, false},
-                                  {"var", var, false}});
-  args.x = x.tensor();
-  args.gamma = gamma.tensor();
-  args.beta = beta.tensor();
+  const ForwardInputs in(function, x_object, gamma_object, beta_object, residual_object);
+  const Array mean = Array::required(function, "mean", mean_object),
+              var = Array::required(function, "var", var_object);
+  const Array y = in.output(function, out, {{"mean", mean, false}, {"var", var, false}});
+  in.give(args, y);
   args.mean = mean.tensor();
   args.var = var.tensor();
-  args.residual = residual.tensor();
-  args.y = y.tensor();
   ConditionalBatchNormSaved saved;
   {
     nb::gil_scoped_release release;
     saved = conditional_batch_norm_inference(args);
   }
-  return nb::make_tuple(y.object(), new_norm_saved(std::move(saved), x, y));
+  return nb::make_tuple(y.object(), new_norm_saved(std::move(saved), in.x, y));
 }
 
 // The vector of a row-major matrix, as that matrix.

@@ -150,4 +150,47 @@ void bind_saved(nb::class_<NormSaved<Core>>& type) {
           "Bytes of the ReLU mask, one bit an element.");
 }
 
+/// The inputs that the forwards of channels share.
+struct ForwardInputs {
+  Array x, gamma, beta, residual;
+
+  ForwardInputs(const char* function, nb::handle x_object, nb::handle gamma_object,
+                nb::handle beta_object, nb::handle residual_object)
+      : x(Array::required(function, "x", x_object)),
+        gamma(Array::input(function, "gamma", gamma_object)),
+        beta(Array::input(function, "beta", beta_object)),
+        residual(Array::input(function, "residual", residual_object)) {}
+
+  /// The output; a given one may be x or the residual, and is apart from the rest and from
+  /// `others`.
+  Array output(const char* function, nb::handle out,
+               std::initializer_list<Neighbour> others = {}) const {
+    Array y = forward_output(function, out, x,
+                             {{"x", x, true},
+                              {"residual", residual, true},
+                              {"gamma", gamma, false},
+                              {"beta", beta, false}});
+    if (!out.is_none()) check_overlap(function, y, others);
+    return y;
+  }
+
+  template <class Args>
+  void give(Args& args, const Array& y) const {
+    args.x = x.tensor();
+    args.gamma = gamma.tensor();
+    args.beta = beta.tensor();
+    args.residual = residual.tensor();
+    args.y = y.tensor();
+  }
+};
+
+/// The options that they share.
+template <class Args>
+void set_options(const char* function, Args& args, nb::handle axis, nb::handle eps,
+                 nb::handle activation) {
+  args.axis = to_int(function, "axis", axis);
+  args.eps = to_double(function, "eps", eps);
+  args.activation = to_activation(function, activation);
+}
+
 }  // namespace bnpp::python
