@@ -328,8 +328,8 @@ class InstanceNorm(NormLayer):
             else:
                 y, self._saved = _core.batch_norm_inference(*given, False), None
             return y
-        given = (array, self.gamma, self.beta, *more, self.on_single, out)
-        y, saved = _core.instance_norm(*given, weights)
+        affine = (self.gamma, self.beta)
+        y, saved = _core.instance_norm(array, *affine, *more, self.on_single, out, weights)
         new = _running(self._moved(saved)) if self.track_running_stats else {}
         vars(self).update(new, _saved=saved if save else None)
         return y
@@ -346,7 +346,7 @@ class InstanceNorm(NormLayer):
         with np.errstate(all="ignore"):  # an Inf here is the batch's own
             if total is None or squares is None:
                 mean, var = mean.mean(0), var.mean(0) * (m / (m - 1) if m > 1 else 1)
-                seen = np.True_
+                seen = np.ones(self.channels, bool)
             else:
                 mean, var, seen = _averages(mean, var, total, squares)
             if not seen.any():
@@ -382,7 +382,9 @@ class InstanceNorm(NormLayer):
         }
 
 
-def _averages(mean: Vector, var: Vector, total: Vector, squares: Vector) -> tuple[Vector, ...]:
+def _averages(
+    mean: Vector, var: Vector, total: Vector, squares: Vector
+) -> tuple[Vector, Vector, NDArray[np.bool_]]:
     """Average weighted means and unbiased variances over the samples in which a channel has weight.
 
     The last value tells in which channels there are such samples.
