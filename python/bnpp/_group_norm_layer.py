@@ -328,8 +328,8 @@ class InstanceNorm(NormLayer):
             else:
                 y, self._saved = _core.batch_norm_inference(*given, False), None
             return y
-        affine = (self.gamma, self.beta)
-        y, saved = _core.instance_norm(array, *affine, *more, self.on_single, out, weights)
+        own = (array, self.gamma, self.beta, *more)
+        y, saved = _core.instance_norm(*own, self.on_single, out, weights)
         new = _running(self._moved(saved)) if self.track_running_stats else {}
         vars(self).update(new, _saved=saved if save else None)
         return y
