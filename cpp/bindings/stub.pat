@@ -15,7 +15,7 @@ _core.(Saved|ConditionalBatchNormSaved|GroupNormSaved).(mean|var|inv_std):
     def \2(self) -> _Array:
         \doc
 
-_core.Saved.weight:
+_core.(Saved|GroupNormSaved).weight:
     @property
     def weight(self) -> _Vector | None:
         \doc
@@ -72,16 +72,16 @@ _core.conditional_batch_norm_backward$:
     def conditional_batch_norm_backward(dy: object, saved: ConditionalBatchNormSaved, out: object) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array | None]: ...
 
 _core.group_norm$:
-    def group_norm(x: object, groups: int, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupNormSaved]: ...
+    def group_norm(x: object, groups: int, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object, weights: object) -> tuple[_Array, GroupNormSaved]: ...
 
 _core.instance_norm$:
-    def instance_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object) -> tuple[_Array, GroupNormSaved]: ...
+    def instance_norm(x: object, gamma: object, beta: object, axis: int, eps: float, residual: object, activation: str | None, on_single: str, out: object, weights: object) -> tuple[_Array, GroupNormSaved]: ...
 
 _core.(group_norm_backward|instance_norm_backward)$:
     def \1(dy: object, saved: GroupNormSaved, out: object) -> tuple[_Array, _Array, _Array, _Array | None]: ...
 
 _core.GroupNormSaved.__suffix__:
-    def _statistics(self) -> tuple[_Vector, _Vector]: ...
+    def _statistics(self) -> tuple[_Vector, _Vector, _Vector | None, _Vector | None]: ...
 
 _core.LayerNormSaved.(mean|var|inv_std):
     @property

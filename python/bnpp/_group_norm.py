@@ -24,6 +24,7 @@ def group_norm(
     activation: Activation = None,
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
+    weights: Input | None = None,
 ) -> tuple[Array, _core.GroupNormSaved]:
     """Normalize each group of channels of each sample by its own statistics.
 
@@ -55,6 +56,13 @@ def group_norm(
     out : numpy.ndarray, optional
         Where to put ``y``: same shape and dtype as `x`. It may be `x` itself, and `saved` can then not
         serve a backward.
+    weights : array_like, optional
+        How much each value counts in the statistics: a mask of 0 and 1, or numbers of at least 0, of
+        any real dtype and a shape that broadcasts to that of `x`. Read in float64 for float64 `x`, else
+        in float32. With ``W = sum(w)`` of a group of a sample, ``mean = sum(w * x) / W`` and
+        ``var = sum(w * (x - mean)**2) / W``; where w is 0, `x` may be anything, NaN too. All of `x` is
+        mapped, also what has no weight. A group with W = 0 becomes ``beta`` (and NaN where `x` is not
+        finite), and one in which a single value has weight counts as one value a group.
 
     Returns
     -------
@@ -62,8 +70,9 @@ def group_norm(
         Same shape, dtype and memory order as `x`.
     saved : GroupNormSaved
         What `group_norm_backward` needs. Shows ``mean``, ``var``, ``inv_std`` (shape (N, groups);
-        float32 for float32 `x`, float64 for float64), ``count`` (values a group), ``groups`` and more.
-        It refers to `x` without a copy, so `x` must keep its values until the backward.
+        float32 for float32 `x`, float64 for float64), ``count`` (values a group), ``weight`` (W, or
+        None), ``groups`` and more. It refers to `x`, and to weights of the dtype needed, without a copy,
+        so these must keep their values until the backward.
 
     Raises
     ------
@@ -72,7 +81,8 @@ def group_norm(
         integer.
     ValueError
         For wrong shapes, `groups` that does not divide C, an axis out of range or 0, ``eps < 0``, one
-        value a group, an `out` that overlaps an input other than by being `x` or `residual`.
+        value a group, weights that are negative or not finite, an `out` that overlaps an input other
+        than by being `x` or `residual`.
 
     Examples
     --------
@@ -85,8 +95,19 @@ def group_norm(
     >>> saved.mean, saved.count
     (array([[2.000000e+00, 1.000001e+06],
            [0.000000e+00, 0.000000e+00]]), 2)
+
+    Of sequences that are padded, only what is there counts:
+
+    >>> sequences = np.array([[[1.0, 3.0, np.nan]], [[2.0, 4.0, 9.0]]])
+    >>> mask = np.array([[[1, 1, 0]], [[1, 1, 1]]])
+    >>> y, saved = bnpp.group_norm(sequences, 1, weights=mask)
+    >>> saved.mean, saved.weight
+    (array([[2.],
+           [5.]]), array([[2.],
+           [3.]]))
     """
-    return _core.group_norm(x, groups, gamma, beta, axis, eps, residual, activation, on_single, out)
+    given = (x, groups, gamma, beta, axis, eps, residual, activation, on_single, out)
+    return _core.group_norm(*given, weights)
 
 
 def group_norm_backward(
@@ -97,7 +118,9 @@ def group_norm_backward(
     With ``g = dy`` (0 where the ReLU was inactive), ``xh = (x - mean) * inv_std`` and m values a group:
     ``dbeta = sum(g)`` and ``dgamma = sum(g * xh)`` over samples and positions,
     ``dx = inv_std * (gamma * g - sum(gamma * g) / m - xh * sum(gamma * g * xh) / m)`` with sums over a
-    group of a sample, ``dresidual = g``: the chain rule on Wu & He 2018, equations 1, 2, 6 and 7.
+    group of a sample, ``dresidual = g``: the chain rule on Wu & He 2018, equations 1, 2, 6 and 7. With
+    weights, ``w / W`` takes the place of ``1 / m`` throughout, and where w is 0 and `x` is not finite,
+    ``g * xh`` has no part in dgamma.
 
     Parameters
     ----------
@@ -146,6 +169,7 @@ def instance_norm(
     activation: Activation = None,
     on_single: Literal["error", "biased"] = "error",
     out: Array | None = None,
+    weights: Input | None = None,
 ) -> tuple[Array, _core.GroupNormSaved]:
     """Normalize each channel of each sample by its own statistics.
 
@@ -161,8 +185,8 @@ def instance_norm(
         channels along `axis`.
     gamma, beta : array_like, shape (C,), optional
         Scale and shift, of any such dtype; 1 and 0 where not given.
-    axis, eps, residual, activation, out
-        As in `group_norm`.
+    axis, eps, residual, activation, out, weights
+        As in `group_norm`, with each channel as a group.
     on_single : {"error", "biased"}
         What to do with one position a sample: refuse, or use the variance 0, as in `group_norm`.
 
@@ -178,8 +202,8 @@ def instance_norm(
     TypeError
         For a dtype that bnpp does not take, and for masked and object arrays.
     ValueError
-        For wrong shapes, an axis out of range or 0, ``eps < 0``, one position a sample, an `out` that
-        overlaps an input other than by being `x` or `residual`.
+        For wrong shapes, an axis out of range or 0, ``eps < 0``, one position a sample, weights that are
+        negative or not finite, an `out` that overlaps an input other than by being `x` or `residual`.
 
     Examples
     --------
@@ -192,7 +216,8 @@ def instance_norm(
     >>> saved.var
     array([[1., 1.]])
     """
-    return _core.instance_norm(x, gamma, beta, axis, eps, residual, activation, on_single, out)
+    given = (x, gamma, beta, axis, eps, residual, activation, on_single, out)
+    return _core.instance_norm(*given, weights)
 
 
 def instance_norm_backward(
@@ -203,7 +228,7 @@ def instance_norm_backward(
     With ``g = dy`` (0 where the ReLU was inactive), ``xh = (x - mean) * inv_std`` and m positions:
     ``dbeta = sum(g)`` and ``dgamma = sum(g * xh)`` over samples and positions,
     ``dx = gamma * inv_std * (g - sum(g) / m - xh * sum(g * xh) / m)`` with sums over the positions of a
-    sample's channel, ``dresidual = g``: `group_norm_backward` with one channel a group.
+    sample's channel, ``dresidual = g``: `group_norm_backward` with one channel a group, with weights too.
 
     Parameters
     ----------

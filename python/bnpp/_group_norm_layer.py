@@ -12,6 +12,7 @@ from bnpp._arrays import Array, Input
 from bnpp._batch_norm import Activation, batch_norm_inference_backward
 from bnpp._group_norm import group_norm_backward, instance_norm_backward
 from bnpp._layer import mixed
+from bnpp._moments import unbiased_divisor
 from bnpp._norm_layer import NormLayer
 
 Vector = NDArray[np.float64]
@@ -100,6 +101,7 @@ class GroupNorm(NormLayer):
         out: Array | None = None,
         *,
         save: bool = True,
+        weights: Input | None = None,
     ) -> Array:
         """Normalize a batch.
 
@@ -112,6 +114,8 @@ class GroupNorm(NormLayer):
         save : bool
             Whether to keep what `backward` needs, which refers to `x`. False also lets go of what the
             call before saved.
+        weights : array_like, optional
+            As in `group_norm`: a mask, or how much each value counts in the statistics.
 
         Returns
         -------
@@ -125,7 +129,7 @@ class GroupNorm(NormLayer):
         """
         array = self._settings().with_channels(x, self.axis, self.channels)
         given = (array, self.groups, self.gamma, self.beta, self.axis, self.eps)
-        y, saved = _core.group_norm(*given, residual, activation, self.on_single, out)
+        y, saved = _core.group_norm(*given, residual, activation, self.on_single, out, weights)
         self._saved = saved if save else None
         return y
 
@@ -183,7 +187,8 @@ class InstanceNorm(NormLayer):
 
     Notes
     -----
-    An empty batch leaves the running statistics as they are. Copies and pickles hold everything but what
+    An empty batch, or one without weight, leaves the running statistics as they are, and so does each
+    channel without weight. Copies and pickles hold everything but what
     the last call saved and its gradients.
 
     Examples
@@ -284,6 +289,7 @@ class InstanceNorm(NormLayer):
         out: Array | None = None,
         *,
         save: bool = True,
+        weights: Input | None = None,
     ) -> Array:
         """Normalize a batch and, in training, take its statistics into the running ones.
 
@@ -296,6 +302,11 @@ class InstanceNorm(NormLayer):
         save : bool
             Whether to keep what `backward` needs, which refers to `x`. False also lets go of what the
             call before saved.
+        weights : array_like, optional
+            As in `instance_norm`: a mask, or how much each value counts in the statistics. The unbiased
+            variance of a sample's channel is then ``M2 / (W - sum(w**2) / W)``, and the running
+            statistics take the averages over the samples in which a channel has weight. In evaluation
+            by running statistics, where none are taken, they are not looked at.
 
         Returns
         -------
@@ -317,7 +328,8 @@ class InstanceNorm(NormLayer):
             else:
                 y, self._saved = _core.batch_norm_inference(*given, False), None
             return y
-        y, saved = _core.instance_norm(array, self.gamma, self.beta, *more, self.on_single, out)
+        own = (array, self.gamma, self.beta, *more)
+        y, saved = _core.instance_norm(*own, self.on_single, out, weights)
         new = _running(self._moved(saved)) if self.track_running_stats else {}
         vars(self).update(new, _saved=saved if save else None)
         return y
@@ -328,14 +340,20 @@ class InstanceNorm(NormLayer):
         if saved.count == 0 or saved.shape[0] == 0:
             return state
         old_mean, old_var, batches = state.running
-        mean, var = saved._statistics()
+        mean, var, total, squares = saved._statistics()
         m = saved.count
         weight = 1 / (batches + 1) if self.momentum is None else self.momentum
         with np.errstate(all="ignore"):  # an Inf here is the batch's own
-            unbiased = var.mean(0) * (m / (m - 1) if m > 1 else 1)
+            if total is None or squares is None:
+                mean, var = mean.mean(0), var.mean(0) * (m / (m - 1) if m > 1 else 1)
+                seen = np.ones(self.channels, bool)
+            else:
+                mean, var, seen = _averages(mean, var, total, squares)
+            if not seen.any():
+                return state
             return state._replace(
-                running_mean=mixed(old_mean, mean.mean(0), weight),
-                running_var=mixed(old_var, unbiased, weight),
+                running_mean=np.where(seen, mixed(old_mean, mean, weight), old_mean),
+                running_var=np.where(seen, mixed(old_var, var, weight), old_var),
                 batches=batches + 1,
             )
 
@@ -362,6 +380,23 @@ class InstanceNorm(NormLayer):
             "track_running_stats": (self.track_running_stats, False),
             "on_single": (self.on_single, "error"),
         }
+
+
+def _averages(
+    mean: Vector, var: Vector, total: Vector, squares: Vector
+) -> tuple[Vector, Vector, NDArray[np.bool_]]:
+    """Average weighted means and unbiased variances over the samples in which a channel has weight.
+
+    The last value tells in which channels there are such samples.
+    """
+    some = total > 0
+    divisor = unbiased_divisor(total, squares)
+    unbiased = var * np.where(divisor > 0, total / divisor, 1)  # biased where one value has it all
+    samples = some.sum(0)
+    means, variances = (
+        np.where(some, values, 0).sum(0) / np.maximum(samples, 1) for values in (mean, unbiased)
+    )
+    return means, variances, samples > 0
 
 
 def _running(state: _conventions.LayerState) -> dict[str, Any]:

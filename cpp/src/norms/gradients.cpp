@@ -11,28 +11,6 @@
 #include "runtime/dispatch.h"
 
 namespace bnpp {
-namespace {
-
-/// Takes the sums of a tile's channels again without what has no weight and is not finite, which is
-/// rare: only sums that show it.
-void drop_weightless(const Plan& plan, const GradTensors& t, const Weights& weights,
-                     const Sources& sources, const Tile& tile, int worker, double* sum_gx) {
-  weights.for_each_part(tile, [&](const Tile& part) {
-    double* const to = sum_gx + (part.c0 - tile.c0);
-    const auto channels = static_cast<std::size_t>(part.c1 - part.c0);
-    if (std::all_of(to, to + channels, [](double s) { return std::isfinite(s); })) return;
-    ChannelVector g(channels), gx(channels);
-    const GradSumsOf of{t.dy.read(part, worker), t.x.read(part, worker), t.mask, sources.center};
-    weights.verbs().weighted_grad_sums({grad_sums_tile(plan, of, part, g.data(), gx.data()),
-                                        weights.read(part, worker), sources.low.data() + part.c0});
-    for (std::size_t c = 0; c < channels; ++c) {
-      if (!std::isfinite(to[c])) to[c] = gx[c];
-    }
-  });
-}
-
-}  // namespace
-
 GradTensors::GradTensors(const ConstTensor& dy, const ConstTensor& x, const Tensor& dx,
                          const Tensor& dresidual, const std::uint8_t* mask, const Plan& plan,
                          int threads)
@@ -96,6 +74,22 @@ void InputGradient::apply_weighted(const GradTensors& t, const Weights& weights,
     map(t, center, part, worker, [&](const GradInputTile& args) {
       weights.verbs().weighted_grad_input({args, weights.read(part, worker)});
     });
+  });
+}
+
+void drop_weightless(const Plan& plan, const GradTensors& t, const Weights& weights,
+                     const Means& means, const Tile& tile, int worker, double* sum_gx) {
+  weights.for_each_part(tile, [&](const Tile& part) {
+    double* const to = sum_gx + (part.c0 - tile.c0);
+    const auto channels = static_cast<std::size_t>(part.c1 - part.c0);
+    if (std::all_of(to, to + channels, [](double s) { return std::isfinite(s); })) return;
+    ChannelVector g(channels), gx(channels);
+    const GradSumsOf of{t.dy.read(part, worker), t.x.read(part, worker), t.mask, means.center};
+    weights.verbs().weighted_grad_sums({grad_sums_tile(plan, of, part, g.data(), gx.data()),
+                                        weights.read(part, worker), means.low.data() + part.c0});
+    for (std::size_t c = 0; c < channels; ++c) {
+      if (!std::isfinite(to[c])) to[c] = gx[c];
+    }
   });
 }
 
@@ -163,7 +157,8 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
         double* const sum_gx = sums.at(1, block, tile.c0);
         grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sum_gx);
         if (weights.given()) {
-          drop_weightless(plan, tensors, weights, sources, tile, worker, sum_gx);
+          drop_weightless(plan, tensors, weights, {sources.center, sources.low}, tile, worker,
+                          sum_gx);
         }
       },
       [&](std::int64_t begin, std::int64_t end) {

@@ -64,6 +64,16 @@ class InputGradient {
   ChannelVector a_, b_, c_;
 };
 
+/// The channels' means as center + low.
+struct Means {
+  const ChannelVector &center, &low;
+};
+
+/// Takes the sums of a tile's channels again without what has no weight and is not finite, which is
+/// rare: only sums that show it.
+void drop_weightless(const Plan& plan, const GradTensors& t, const Weights& weights,
+                     const Means& means, const Tile& tile, int worker, double* sum_gx);
+
 /// Refuses a `saved` that is empty or lacks its ReLU bits.
 void check_saved(const Check& check, const BatchNormSaved& saved);
 /// Refuses one of batch_renorm, for norms that do not know its r and d.

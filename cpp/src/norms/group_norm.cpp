@@ -1,41 +1,27 @@
 // Group and instance normalization: every sample is a batch of its own, whose groups are the
 // channels that are reduced.
 //   moments of groups -> var = M2 / m, inv_std -> affine
-//   grad_sums -> their sums over the group, dbeta, dgamma -> grad_input
+// With weights m is their sum over a group, and the weighted moments take the place of these.
 #include "bnpp/group_norm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <vector>
 
-#include "fold/pair.h"
 #include "norms/check.h"
-#include "norms/gradients.h"
+#include "norms/groups.h"
 #include "norms/moments.h"
 #include "norms/normalize.h"
+#include "norms/sample_weights.h"
 #include "norms/samples.h"
 #include "norms/saved.h"
+#include "norms/weights.h"
 #include "runtime/dispatch.h"
+#include "runtime/parallel.h"
 
 namespace bnpp {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-std::int64_t group_channels(const GroupNormSaved& saved) {
-  return saved.groups > 0 ? saved.x.shape[saved.axis] / saved.groups : 0;
-}
-
-/// A sample of x with its groups as channels: what was the samples' axis goes through the channels
-/// of a group.
-ConstTensor groups_as_channels(const GroupNormSaved& saved) {
-  ConstTensor x = saved.x;
-  x.shape[0] = group_channels(saved);
-  x.strides[0] = x.strides[saved.axis];
-  x.shape[saved.axis] = saved.groups;
-  x.strides[saved.axis] *= x.shape[0];
-  return x;
-}
 
 /// Where the groups' moments of one sample at a time go, and their centres.
 struct GroupMoments {
@@ -54,20 +40,24 @@ struct GroupMoments {
 
 class Forward {
  public:
-  Forward(const GroupNormArgs& args, const ChannelVector& beta, const Plan& sums, const Plan& plan,
-          GroupNormSaved& saved, int workers)
+  Forward(const GroupNormArgs& args, const ChannelVector& beta, const ConstTensor& weights,
+          const Plan& sums, const Plan& plan, GroupNormSaved& saved, int workers)
       : beta_(beta),
         saved_(saved),
         group_channels_(group_channels(saved)),
         moments_(verbs(args.x.dtype, sums.layout)),
         affine_(verbs(args.x.dtype, plan.layout)),
-        groups_(groups_as_channels(saved), sums, workers, args.x.strides[0]),
+        groups_(groups_as_channels(saved, args.x), sums, workers, args.x.strides[0]),
         input_(args.x, plan, workers),
+        weights_(groups_as_channels(saved, weights), weights.strides[0], args.x.dtype, sums, true,
+                 workers),
         of_groups_(saved.groups),
         blocks_(sums, of_groups_.view()),
         normalize_(plan, args.residual, args.activation, args.y, workers) {}
 
-  void start(std::int64_t, std::int64_t, std::int64_t) {}
+  void start(std::int64_t sample, std::int64_t, std::int64_t) {
+    if (weights_.given()) blocks_.set_weights(weights_.start(sample));
+  }
 
   void reduce(const Tile& tile, std::int64_t block, int worker) {
     blocks_.reduce(moments_, groups_, tile, block, worker);
@@ -79,9 +69,13 @@ class Forward {
     const std::size_t at = index(sample * saved_.groups + begin);
     std::copy(m.mean.begin() + begin, m.mean.begin() + end, &saved_.mean[at]);
     std::copy(m.mean_low.begin() + begin, m.mean_low.begin() + end, &saved_.mean_low[at]);
-    kernels().variances({&m.m2[index(begin)], static_cast<double>(saved_.count), saved_.eps,
-                         &saved_.var[at], &saved_.inv_std[at]},
-                        end - begin);
+    if (weights_.given()) {
+      for (std::int64_t k = 0; k < end - begin; ++k) {
+        set_variances(begin + k, at + index(k), saved_.weight[at + index(k)], 1);
+      }
+    } else {
+      set_variances(begin, at, static_cast<double>(saved_.count), end - begin);
+    }
     kernels().centers({&saved_.mean[at], &saved_.mean_low[at], saved_.x.dtype == DType::float64,
                        &m.center[index(begin)], &m.low[index(begin)]},
                       end - begin);
@@ -99,131 +93,26 @@ class Forward {
   }
 
  private:
+  /// Of `groups` groups of m values each, or the sum m of weights.
+  void set_variances(std::int64_t first, std::size_t at, double m, std::int64_t groups) {
+    if (m == 0) {
+      saved_.var[at] = saved_.inv_std[at] = 0;
+      return;
+    }
+    kernels().variances(
+        {&of_groups_.m2[index(first)], m, saved_.eps, &saved_.var[at], &saved_.inv_std[at]},
+        groups);
+  }
+
   const ChannelVector& beta_;
   GroupNormSaved& saved_;
   const std::int64_t group_channels_;
   const Verbs &moments_, &affine_;
   const Operand groups_, input_;
+  SampleWeights weights_;
   GroupMoments of_groups_;
   BlockMoments blocks_;
   Normalize normalize_;
-};
-
-void add_to(PairSum& sum, const PairSum& term) {
-  const PairSum s = two_sum(sum.hi, term.hi);
-  sum = {s.hi, sum.lo + (s.lo + term.lo)};
-}
-
-/// dgamma and dbeta, summed over the samples of each run, then over the runs.
-class ParameterSums {
- public:
-  ParameterSums(std::int64_t samples, std::int64_t channels)
-      : runs_(samples), channels_(channels), gamma_(index(runs_.count * channels)) {
-    beta_ = gamma_;
-  }
-
-  void add(std::int64_t sample, std::int64_t channel, double dgamma, double dbeta) {
-    const std::size_t at = index(runs_.of(sample) * channels_ + channel);
-    add_to(gamma_[at], {dgamma, 0});
-    add_to(beta_[at], {dbeta, 0});
-  }
-
-  ChannelVector dgamma() { return total(gamma_); }
-  ChannelVector dbeta() { return total(beta_); }
-
- private:
-  ChannelVector total(std::vector<PairSum>& sums) const {
-    for_each_pair_of_blocks(runs_.count, [&](std::int64_t a, std::int64_t b) {
-      for (std::int64_t c = 0; c < channels_; ++c) {
-        add_to(sums[index(a * channels_ + c)], sums[index(b * channels_ + c)]);
-      }
-    });
-    ChannelVector values(index(channels_), 0);
-    for (std::size_t c = 0; c < values.size() && runs_.count > 0; ++c) {
-      values[c] = sums[c].hi + sums[c].lo;
-    }
-    return values;
-  }
-
-  const SampleRuns runs_;
-  const std::int64_t channels_;
-  std::vector<PairSum> gamma_, beta_;
-};
-
-class Backward {
- public:
-  Backward(const GroupNormSaved& saved, const GroupNormGrads& grads, const Plan& plan,
-           ParameterSums& parameters, int workers)
-      : saved_(saved),
-        plan_(plan),
-        parameters_(parameters),
-        group_channels_(group_channels(saved)),
-        kernel_(verbs(saved.x.dtype, plan.layout)),
-        tensors_(grads.dy, saved.x, grads.dx, grads.dresidual,
-                 saved.mask.empty() ? nullptr : saved.mask.data(), plan, workers),
-        sums_(plan),
-        input_(plan, true),
-        terms_(input_.terms(sums_, nullptr, nullptr)),
-        center_(index(plan.channels)),
-        group_center_(index(saved.groups)),
-        group_low_(group_center_.size()) {}
-
-  void start(std::int64_t sample, std::int64_t begin, std::int64_t end) {
-    const std::size_t at = index(sample * saved_.groups + begin);
-    kernels().centers({&saved_.mean[at], &saved_.mean_low[at], saved_.x.dtype == DType::float64,
-                       &group_center_[index(begin)], &group_low_[index(begin)]},
-                      end - begin);
-    for (std::int64_t group = begin; group < end; ++group) {
-      std::fill_n(&center_[index(group * group_channels_)], group_channels_,
-                  group_center_[index(group)]);
-    }
-  }
-
-  void reduce(const Tile& tile, std::int64_t block, int worker) {
-    const GradSumsOf pair{tensors_.dy.read(tile, worker), tensors_.x.read(tile, worker),
-                          tensors_.mask, center_};
-    grad_sums(kernel_, plan_, pair, tile, sums_.at(0, block, tile.c0), sums_.at(1, block, tile.c0));
-  }
-
-  void finish(std::int64_t sample, std::int64_t begin, std::int64_t end) {
-    sums_.add_up(begin * group_channels_, end * group_channels_);
-    for (std::int64_t group = begin; group < end; ++group) finish_group(sample, group);
-  }
-
-  void map(const Tile& tile, int worker) const {
-    input_.apply(kernel_, tensors_, center_, tile, worker);
-  }
-
- private:
-  void finish_group(std::int64_t sample, std::int64_t group) {
-    const std::int64_t first = group * group_channels_, last = first + group_channels_;
-    const double inv_std = saved_.inv_std[index(sample * saved_.groups + group)];
-    const double low = group_low_[index(group)];
-    PairSum of_g{0, 0}, of_gx{0, 0};  // sum gamma * r * g and sum gamma * r^2 * g * xh
-    for (std::int64_t c = first; c < last; ++c) {
-      const double dbeta = terms_.sum_g[c], dgamma = (terms_.sum_gx[c] - low * dbeta) * inv_std;
-      parameters_.add(sample, c, dgamma, dbeta);
-      const double a = saved_.gamma[index(c)] * inv_std;
-      add_to(of_g, {a * dbeta, 0});
-      add_to(of_gx, {a * inv_std * dgamma, 0});
-      terms_.a[c] = a;
-    }
-    const auto m = static_cast<double>(saved_.count);
-    const double b = -(of_gx.hi + of_gx.lo) / m, k = -(of_g.hi + of_g.lo) / m;
-    std::fill_n(terms_.b + first, group_channels_, b);
-    std::fill_n(terms_.c + first, group_channels_, k - b * low);
-  }
-
-  const GroupNormSaved& saved_;
-  const Plan& plan_;
-  ParameterSums& parameters_;
-  const std::int64_t group_channels_;
-  const Verbs& kernel_;
-  const GradTensors tensors_;
-  BlockGradSums sums_;
-  InputGradient input_;
-  const GradientTerms terms_;
-  ChannelVector center_, group_center_, group_low_;
 };
 
 int channel_axis_of(const Check& check, const ConstTensor& x, int axis) {
@@ -232,6 +121,59 @@ int channel_axis_of(const Check& check, const ConstTensor& x, int axis) {
     check.refuse("axis is ", axis, ", where the samples lie, but the channels need another axis");
   }
   return from_start;
+}
+
+/// The sums of the weights of every group; returns whether all weights are finite and >= 0.
+bool sum_weights(const ConstTensor& weights, const Plan& sums, GroupNormSaved& saved) {
+  const ConstTensor& x = saved.x;
+  const int threads = threads_for(x.size() * size_of(weights.dtype));
+  std::vector<std::unique_ptr<SampleWeights>> of_workers(index(threads));
+  for (auto& of_worker : of_workers) {
+    of_worker = std::make_unique<SampleWeights>(groups_as_channels(saved, weights),
+                                                weights.strides[0], x.dtype, sums, true, 1);
+  }
+  auto sum_sample = [&](std::int64_t sample, int worker) {
+    const Weights& of_sample = of_workers[index(worker)]->start(sample);
+    for (std::int64_t group = 0; group < saved.groups; ++group) {
+      const WeightSum w = of_sample.of_channel(group);
+      const std::size_t at = index(sample * saved.groups + group);
+      saved.weight[at] = w.sum;
+      saved.squared_weights[at] = w.squares;
+    }
+  };
+  parallel_for(x.shape[0], threads, sum_sample);
+  return std::all_of(saved.weight.begin(), saved.weight.end(),
+                     [](double sum) { return std::isfinite(sum); });
+}
+
+// Every group needs more than one value with weight, or none at all.
+void check_weights_of_groups(const Check& check, const GroupNormSaved& saved) {
+  for (std::size_t i = 0; i < saved.weight.size(); ++i) {
+    const double sum = saved.weight[i];
+    if (!(sum > 0) || unbiased_divisor(sum, saved.squared_weights[i]) != 0) continue;
+    const auto at = static_cast<std::int64_t>(i);
+    check.refuse("weights leave one value in group ", at % saved.groups, " of sample ",
+                 at / saved.groups,
+                 ", but two or more (or none) are needed, or on_single=\"biased\"");
+  }
+}
+
+/// A view of the weights, as of x, and their sums.
+void set_weights(const Check& check, const GroupNormArgs& args, const ConstTensor& weights,
+                 const Plan& sums, GroupNormSaved& saved) {
+  saved.weights = args.weights;
+  saved.weight.assign(saved.mean.size(), 0);
+  saved.squared_weights = saved.weight;
+  const bool good = saved.x.size() > 0 && sum_weights(weights, sums, saved);
+  if (!good) refuse_bad_weights(check, args.weights);
+  if (args.on_single == OnSingle::error) check_weights_of_groups(check, saved);
+}
+
+void check_count(const Check& check, const GroupNormArgs& args, int axis, std::int64_t count) {
+  if (count != 1 || args.x.shape[0] == 0 || args.on_single != OnSingle::error) return;
+  check.refuse("x has one value a group (shape ", shape_text(args.x), ", axis ", axis, ", ",
+               args.groups, args.groups == 1 ? " group" : " groups",
+               "), but two or more are needed, or on_single=\"biased\"");
 }
 
 GroupNormSaved forward(const Check& check, const GroupNormArgs& args, int axis) {
@@ -250,11 +192,6 @@ GroupNormSaved forward(const Check& check, const GroupNormArgs& args, int axis) 
   saved.groups = args.groups;
   const Plan plan = Plan::of_samples(x, axis);
   saved.count = group_channels(saved) * plan.count;
-  if (saved.count == 1 && samples > 0 && args.on_single == OnSingle::error) {
-    check.refuse("x has one value a group (shape ", shape_text(x), ", axis ", axis, ", ",
-                 args.groups, args.groups == 1 ? " group" : " groups",
-                 "), but two or more are needed, or on_single=\"biased\"");
-  }
   saved.activation = args.activation;
   saved.residual = args.residual.given();
   saved.mean.assign(index(samples * args.groups), 0);
@@ -263,40 +200,22 @@ GroupNormSaved forward(const Check& check, const GroupNormArgs& args, int axis) 
   if (args.activation == Activation::relu) {
     saved.mask.resize(index(plan.mask_bytes()));
   }
+  const ConstTensor weights = broadcast_weights(check, x, args.weights);
+  Plan sums(groups_as_channels(saved, x), axis);
+  sums.samples = samples;
+  if (weights.given()) {
+    set_weights(check, args, weights, sums, saved);
+  } else {
+    check_count(check, args, axis, saved.count);
+  }
   if (x.size() == 0) return saved;
 
   const std::int64_t value_bytes = size_of(x.dtype);
-  Plan sums(groups_as_channels(saved), axis);
-  sums.samples = samples;
   const int threads = threads_for(2 * x.size() * value_bytes);
-  for_each_sample({sums, plan, saved.groups}, threads, [&](int workers) {
-    return std::make_unique<Forward>(args, beta, sums, plan, saved, workers);
+  for_each_sample({sums, plan, saved.groups, weights.given()}, threads, [&](int workers) {
+    return std::make_unique<Forward>(args, beta, weights, sums, plan, saved, workers);
   });
   return saved;
-}
-
-void backward(const Check& check, const GroupNormSaved& saved, const GroupNormGrads& grads) {
-  const ConstTensor& x = saved.x;
-  if (!x.given()) check.refuse("saved is empty, but it needs to come from a forward call");
-  check.like(x, grads.dy, "dy");
-  check.like(x, grads.dx, "dx");
-  if (grads.dresidual.given()) {
-    if (!saved.residual) check.refuse("dresidual is given, but the forward call had no residual");
-    check.like(x, grads.dresidual, "dresidual");
-  }
-  check.out_vector(grads.dgamma, x, saved.axis, "dgamma");
-  check.out_vector(grads.dbeta, x, saved.axis, "dbeta");
-
-  const Plan plan = Plan::of_samples(x, saved.axis);
-  ParameterSums parameters(plan.samples, plan.channels);
-  if (x.size() > 0) {
-    const int threads = threads_for(3 * x.size() * size_of(x.dtype));
-    for_each_sample({plan, plan, saved.groups}, threads, [&](int workers) {
-      return std::make_unique<Backward>(saved, grads, plan, parameters, workers);
-    });
-  }
-  write_vector(grads.dgamma, parameters.dgamma().data());
-  write_vector(grads.dbeta, parameters.dbeta().data());
 }
 
 }  // namespace
@@ -316,14 +235,6 @@ GroupNormSaved instance_norm(const InstanceNormArgs& args) {
   const Check check("instance_norm");
   const int axis = channel_axis_of(check, args.x, args.axis);
   return forward(check, {args, args.x.shape[axis]}, axis);
-}
-
-void group_norm_backward(const GroupNormSaved& saved, const GroupNormGrads& grads) {
-  backward(Check("group_norm_backward"), saved, grads);
-}
-
-void instance_norm_backward(const GroupNormSaved& saved, const GroupNormGrads& grads) {
-  backward(Check("instance_norm_backward"), saved, grads);
 }
 
 }  // namespace bnpp

@@ -20,6 +20,9 @@ class BlockMoments {
   /// `whole` receives the channels' moments.
   BlockMoments(const Plan& plan, const MomentsView& whole, const Weights* weights = nullptr);
 
+  /// Other weights for the next values, where some were or are given.
+  void set_weights(const Weights& weights) { weights_ = &weights; }
+
   /// Computes the sums of one tile; weighted ones by the verbs of the weights.
   void reduce(const Verbs& verbs, const Operand& x, const Tile& tile, std::int64_t block,
               int worker);

@@ -36,12 +36,16 @@ struct SampleRuns {
 };
 
 /// How samples are normalized: `sums` is the plan of what is reduced, with the same number of
-/// channels in every one of the `groups`, `plan` that of what is mapped.
+/// channels in every one of the `groups`, `plan` that of what is mapped. `together` keeps the
+/// groups of a sample together, as its weights are read for all of them at once.
 struct SamplePlans {
   const Plan &sums, &plan;
   std::int64_t groups;
+  bool together = false;
 
-  bool rows() const { return sums.layout == Layout::rows && plan.layout == Layout::rows; }
+  bool by_group() const {
+    return sums.layout == Layout::rows && plan.layout == Layout::rows && !together;
+  }
 };
 
 inline Tile of_sample(Tile tile, std::int64_t sample) {
@@ -105,7 +109,7 @@ void for_each_sample(const SamplePlans& plans, int threads, Make make) {
 
   const std::int64_t samples = plans.plan.samples;
   const SampleRuns runs(samples);
-  const std::int64_t units = plans.rows() ? plans.groups : 1;  // of a run
+  const std::int64_t units = plans.by_group() ? plans.groups : 1;  // of a run
   if (threads > 1 && runs.count * units < kUnitsPerThread * threads) {
     const auto work = make(threads);
     for (std::int64_t n = 0; n < samples; ++n) share_sample(plans, threads, *work, n);
@@ -117,7 +121,7 @@ void for_each_sample(const SamplePlans& plans, int threads, Make make) {
     auto& work = *works[static_cast<std::size_t>(worker)];
     const std::int64_t run = unit / units;
     for (std::int64_t n = runs.begin(run); n < runs.end(run); ++n) {
-      plans.rows() ? do_group(plans, work, n, unit % units) : do_sample(plans, work, n);
+      plans.by_group() ? do_group(plans, work, n, unit % units) : do_sample(plans, work, n);
     }
   };
   parallel_for(runs.count * units, threads, unit);

@@ -50,18 +50,6 @@ double value_at(const ConstTensor& t, std::int64_t index, std::int64_t* position
   return w;
 }
 
-// Names the first weight that is negative, Inf or NaN; returns if there is none.
-void refuse_bad_weights(const Check& check, const ConstTensor& weights) {
-  for (std::int64_t i = 0; i < weights.size(); ++i) {
-    std::int64_t at[kMaxDims];
-    const double w = value_at(weights, i, at);
-    if (!is_bad(w)) continue;
-    std::ostringstream place;
-    for (int d = 0; d < weights.ndim; ++d) place << (d ? ", " : "") << at[d];
-    check.refuse("weights[", place.str(), "] is ", w, ", but weights need to be finite and >= 0");
-  }
-}
-
 }  // namespace
 
 DType weights_dtype(DType x) { return x == DType::float64 ? DType::float64 : DType::float32; }
@@ -88,6 +76,17 @@ ConstTensor broadcast_weights(const Check& check, const ConstTensor& x,
                  ", but it needs one that broadcasts to x's ", shape_text(x));
   }
   return view;
+}
+
+void refuse_bad_weights(const Check& check, const ConstTensor& weights) {
+  for (std::int64_t i = 0; i < weights.size(); ++i) {
+    std::int64_t at[kMaxDims];
+    const double w = value_at(weights, i, at);
+    if (!is_bad(w)) continue;
+    std::ostringstream place;
+    for (int d = 0; d < weights.ndim; ++d) place << (d ? ", " : "") << at[d];
+    check.refuse("weights[", place.str(), "] is ", w, ", but weights need to be finite and >= 0");
+  }
 }
 
 double unbiased_divisor(double sum, double squares) {

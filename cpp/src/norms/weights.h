@@ -22,6 +22,9 @@ DType weights_dtype(DType x);
 /// `weights` seen in x's shape, with stride 0 where they are broadcast; not given stays so.
 ConstTensor broadcast_weights(const Check& check, const ConstTensor& x, const ConstTensor& weights);
 
+/// Names the first weight that is negative, Inf or NaN; returns if there is none.
+void refuse_bad_weights(const Check& check, const ConstTensor& weights);
+
 /// W = sum w and sum w^2 of a channel.
 struct WeightSum {
   double sum = 0, squares = 0;
