@@ -10,6 +10,7 @@ arrays, never written to again, in one tuple, so that an update happens entirely
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -129,10 +130,11 @@ class Moments:
         return cls(0.0, np.zeros(channels), np.zeros(channels))
 
     @classmethod
-    def _from_parts(cls, parts: Parts) -> Moments:
+    def _from_parts(cls, parts: Sequence[Vector]) -> Moments:
         self = object.__new__(cls)
         # Pickles from before there were weights have no sum of squares: it is the count.
-        self._parts = _read_only(*parts, *(() if len(parts) == 6 else (parts[0].copy(),)))
+        squares = () if len(parts) == 6 else (parts[0].copy(),)
+        self._parts = _read_only(*parts, *squares)
         return self
 
     @property
