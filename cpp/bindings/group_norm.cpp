@@ -40,34 +40,21 @@ std::int64_t statistics_bytes(const GroupNormSaved& s) {
 
 // Everything but `groups`, which instance normalization does not have.
 struct Forward {
-  Array x, gamma, beta, residual, weights, y;
+  ForwardInputs in;
+  Array weights, y;
   GroupNormArgs args;
 
   Forward(const char* function, nb::handle x_object, nb::handle gamma_object,
           nb::handle beta_object, nb::handle axis, nb::handle eps, nb::handle residual_object,
           nb::handle activation, nb::handle on_single, nb::handle out, nb::handle weights_object)
-      : x(Array::required(function, "x", x_object)),
-        gamma(Array::input(function, "gamma", gamma_object)),
-        beta(Array::input(function, "beta", beta_object)),
-        residual(Array::input(function, "residual", residual_object)),
-        weights(Array::weights(function, weights_object, x)),
-        y(forward_output(function, out, x,
-                         {{"x", x, true},
-                          {"residual", residual, true},
-                          {"gamma", gamma, false},
-                          {"beta", beta, false},
-                          {"weights", weights, false}})) {
-    args.axis = to_int(function, "axis", axis);
-    args.eps = to_double(function, "eps", eps);
-    args.activation = to_activation(function, activation);
+      : in(function, x_object, gamma_object, beta_object, residual_object),
+        weights(Array::weights(function, weights_object, in.x)),
+        y(in.output(function, out, {{"weights", weights, false}})) {
+    set_options(function, args, axis, eps, activation);
     args.on_single =
         static_cast<OnSingle>(to_choice(function, "on_single", on_single, {"error", "biased"}));
-    args.x = x.tensor();
-    args.gamma = gamma.tensor();
-    args.beta = beta.tensor();
-    args.residual = residual.tensor();
+    in.give(args, y);
     args.weights = weights.tensor();
-    args.y = y.tensor();
   }
 
   template <class Run>
@@ -79,7 +66,7 @@ struct Forward {
     }
     nb::object kept = weights.given() ? weights.object() : nb::none();
     return nb::make_tuple(y.object(),
-                          new_norm_saved(GroupCore{std::move(saved), std::move(kept)}, x, y));
+                          new_norm_saved(GroupCore{std::move(saved), std::move(kept)}, in.x, y));
   }
 };
 

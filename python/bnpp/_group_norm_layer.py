@@ -12,6 +12,7 @@ from bnpp._arrays import Array, Input
 from bnpp._batch_norm import Activation, batch_norm_inference_backward
 from bnpp._group_norm import group_norm_backward, instance_norm_backward
 from bnpp._layer import mixed
+from bnpp._modes import TwoModes
 from bnpp._moments import unbiased_divisor
 from bnpp._norm_layer import NormLayer
 
@@ -141,7 +142,7 @@ class GroupNorm(NormLayer):
         return always, {"on_single": (self.on_single, "error")}
 
 
-class InstanceNorm(NormLayer):
+class InstanceNorm(TwoModes, NormLayer):
     """Instance normalization with parameters and, if asked for, running statistics.
 
     Every sample is normalized by the statistics of its own channels (Ulyanov, Vedaldi & Lempitsky 2016,
@@ -246,40 +247,6 @@ class InstanceNorm(NormLayer):
                 running_mean=np.zeros(self.channels), running_var=np.ones(self.channels), batches=0
             )
         vars(self).update(_running(new), **self._nothing_saved())
-
-    def train(self) -> InstanceNorm:
-        """Normalize by the statistics of each sample from now on.
-
-        Returns
-        -------
-        InstanceNorm
-            This layer.
-
-        Examples
-        --------
-        >>> import bnpp
-        >>> bnpp.InstanceNorm(2).eval().train().training
-        True
-        """
-        self.training = True
-        return self
-
-    def eval(self) -> InstanceNorm:
-        """Normalize by the running statistics, if there are any, from now on.
-
-        Returns
-        -------
-        InstanceNorm
-            This layer.
-
-        Examples
-        --------
-        >>> import bnpp
-        >>> bnpp.InstanceNorm(2).eval().training
-        False
-        """
-        self.training = False
-        return self
 
     def __call__(
         self,

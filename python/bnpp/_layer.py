@@ -23,6 +23,7 @@ from bnpp._batch_norm import (
     batch_norm_backward,
     batch_norm_inference_backward,
 )
+from bnpp._modes import TwoModes
 from bnpp._moments import unbiased_divisor
 from bnpp._settings import Settings
 
@@ -44,7 +45,7 @@ class _State(NamedTuple):
     saved: _core.Saved | None
 
 
-class BatchNorm:
+class BatchNorm(TwoModes):
     """Batch normalization with parameters and running statistics.
 
     In training, a call normalizes by the statistics of its batch and moves the running ones towards
@@ -209,40 +210,6 @@ class BatchNorm:
     def saved(self) -> _core.Saved | None:
         """What the last call saved for the backward; None if there is nothing."""
         return self._state.saved
-
-    def train(self) -> BatchNorm:
-        """Normalize by the statistics of each batch from now on.
-
-        Returns
-        -------
-        BatchNorm
-            This layer.
-
-        Examples
-        --------
-        >>> import bnpp
-        >>> bnpp.BatchNorm(2).eval().train().training
-        True
-        """
-        self.training = True
-        return self
-
-    def eval(self) -> BatchNorm:
-        """Normalize by the running statistics from now on.
-
-        Returns
-        -------
-        BatchNorm
-            This layer.
-
-        Examples
-        --------
-        >>> import bnpp
-        >>> bnpp.BatchNorm(2).eval().training
-        False
-        """
-        self.training = False
-        return self
 
     def __call__(
         self,

@@ -20,6 +20,7 @@ from bnpp._batch_norm import (
     batch_norm_inference_backward,
 )
 from bnpp._layer import AnyGradients, BatchNorm, _new_state, _State
+from bnpp._modes import TwoModes
 from bnpp._parts import SavedParts
 from bnpp._settings import Settings
 
@@ -140,7 +141,7 @@ class _Memory(NamedTuple):
     single: Mapping[int, _core.Saved] = {}
 
 
-class StepBatchNorm:
+class StepBatchNorm(TwoModes):
     """Batch normalization of sequences: running statistics of each step, one gamma and beta.
 
     A call takes a whole sequence, `step` one step of it inside a recurrent loop. In training each step is
@@ -240,40 +241,6 @@ class StepBatchNorm:
     def count(self) -> NDArray[np.int64]:
         """Batches taken into the statistics of each step seen; shape (T,)."""
         return np.array([state.batches for state in self._memory.steps], np.int64)
-
-    def train(self) -> StepBatchNorm:
-        """Normalize by the statistics of each batch from now on.
-
-        Returns
-        -------
-        StepBatchNorm
-            This layer.
-
-        Examples
-        --------
-        >>> import bnpp
-        >>> bnpp.StepBatchNorm(2).eval().train().training
-        True
-        """
-        self.training = True
-        return self
-
-    def eval(self) -> StepBatchNorm:
-        """Normalize by the running statistics from now on.
-
-        Returns
-        -------
-        StepBatchNorm
-            This layer.
-
-        Examples
-        --------
-        >>> import bnpp
-        >>> bnpp.StepBatchNorm(2).eval().training
-        False
-        """
-        self.training = False
-        return self
 
     def __call__(
         self,
