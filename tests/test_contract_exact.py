@@ -96,6 +96,24 @@ def test_tiny_values_are_not_lost(std, eps, layout, dtype, isa):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("size", [1e-35, 1e33])
+def test_numbers_that_float32_arithmetic_has_no_room_for(size, activation, layout, isa):
+    """Beside a channel of ordinary ones, with all a tile may have."""
+    x, gamma, beta, dy = inputs(LAYOUTS[layout], np.float32)
+    x, residual = x.astype(np.float32), np.roll(dy, 1) * np.float32(size)
+    gamma = gamma * np.array([1, size, -size], np.float32)
+    keywords = {"residual": residual, "activation": activation}
+    f = forward(x, gamma, beta, **keywords)
+    y, saved = bnpp.batch_norm(x, gamma, beta, **keywords)
+    assert_exact(y, f.y, f.size, x.dtype, "y")
+    got, expected = bnpp.batch_norm_backward(dy, saved), backward(dy, f, gamma)
+    for name in ("dx", "dgamma", "dbeta", "dresidual"):
+        wanted = getattr(expected, name)
+        assert_exact(getattr(got, name), wanted, expected.sizes[name], x.dtype, name)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_huge_values_do_not_overflow(layout, isa):
     x, gamma, beta, dy = inputs(LAYOUTS[layout], np.float32)
     both_ways((x * 5e37).astype(np.float32), gamma, beta, dy)

@@ -103,8 +103,8 @@ def test_instance_norm_is_group_norm(case, groups, form, dtype):
 
 @grouped
 def test_ones_are_no_weights(case, groups, dtype):
-    """To one ulp; to a few in float64, whose sums are of float64 too and taken in another order."""
-    ulps = 1 if dtype == np.float32 else 4
+    """To a few ulps: dx has other roundings, and sums of float64 are taken in another order."""
+    ulps = 4
     x, gamma, beta, _, dy = data(case, dtype, mean=100)
     y, saved = bnpp.group_norm(x, groups, gamma, beta, axis=case.axis)
     assert saved.weight is None

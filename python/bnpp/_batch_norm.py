@@ -105,7 +105,7 @@ def batch_norm(
 
     ``y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual)``, where mean and (biased)
     variance of a channel are taken over all axes but `axis`: Ioffe & Szegedy 2015, Algorithm 1, and
-    section 3.2 for feature maps. Computed in float64 and rounded once.
+    section 3.2 for feature maps. Sums are float64; see docs/numerics.md for the bounds.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def batch_norm_inference(
     """Normalize each channel by given statistics (inference mode).
 
     ``y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual)``: Ioffe & Szegedy 2015,
-    Algorithm 2. Computed in float64 and rounded once.
+    Algorithm 2. Sums are float64; see docs/numerics.md for the bounds.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def group_norm(
 
     ``y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual)``, where mean and (biased)
     variance are taken over the channels of a group and all positions of one sample: Wu & He 2018,
-    arXiv 1803.08494, equations 1, 2, 6 and 7. Computed in float64 and rounded once. With as many groups
+    arXiv 1803.08494, equations 1, 2, 6 and 7. Sums are float64; see docs/numerics.md for the bounds. With as many groups
     as channels it is `instance_norm`, with one it is layer normalization over all axes but 0.
 
     Parameters
@@ -175,7 +175,7 @@ def instance_norm(
 
     ``y = act(gamma * (x - mean) / sqrt(var + eps) + beta + residual)``, where mean and (biased)
     variance are taken over all positions of one channel of one sample: Ulyanov, Vedaldi & Lempitsky
-    2016, arXiv 1607.08022, equation 3. Computed in float64 and rounded once. A batch of one sample gets
+    2016, arXiv 1607.08022, equation 3. Sums are float64; see docs/numerics.md for the bounds. A batch of one sample gets
     the very bits of `batch_norm`.
 
     Parameters

@@ -2,8 +2,9 @@
 // (Algorithm 1, section 3.2 for feature maps), inference with given statistics (Algorithm 2) and
 // its backward. Channels lie along `axis`; all other axes are reduced over.
 //
-// Results do not depend on the number of threads, the instruction set or the alignment. Everything
-// is computed in float64 and rounded once, so y is right at any mean.
+// Results do not depend on the number of threads, the instruction set or the alignment, and are
+// right at any mean: sums are float64, and so is all but the maps of float32 tensors (see
+// docs/numerics.md).
 #pragma once
 
 #include <cstdint>

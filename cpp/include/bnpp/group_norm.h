@@ -5,7 +5,7 @@
 // normalization over all axes but the samples'.
 //
 // As in batch normalization, results do not depend on the number of threads, the instruction set or
-// the alignment; all is computed in float64 and rounded once.
+// the alignment; sums are float64, so results are right at any mean.
 #pragma once
 
 #include <cstdint>

@@ -39,6 +39,7 @@ void apply(const Affine& map, const ConstTensor& x, const Tensor& y, int axis) {
     args.scale = &map.scale[c];
     args.offset = &map.shift[c];
     args.stream = output.stream();
+    args.wide = true;
     kernel.affine(args);
     output.written(tile, worker);
   });

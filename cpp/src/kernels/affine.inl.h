@@ -1,38 +1,74 @@
-// affine: y = act((x - center) * scale + offset + residual).
+// affine: y = act((x - center) * scale + (offset + residual)).
 // The centre lies so near the mean that x - center loses nothing at any mean.
+//
+// float32 tensors are computed in float32, which makes at most one rounding of |gamma * xh| in each
+// of x - center, scale, the product and the sum, and as many of beta and residual: within
+// contract 1. Halves are not: near 0 they may be no more than one of their own units off. Neither
+// are tiles whose parameters float32 has no room for.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
 namespace {
 
-template <class T, Layout layout, bool has_residual, bool has_relu, bool has_mask, Store how>
-void affine_tile(const AffineTile& tile) {
+// What a tile has, known when compiled or, where speed does not count, only at run time.
+template <bool with_residual, bool with_relu, bool with_mask>
+struct AffineHas {
+  static constexpr bool residual = with_residual, relu = with_relu, mask = with_mask;
+};
+struct AffineMayHave {
+  bool residual, relu, mask;
+};
+
+template <class T, class V, Layout layout, Store how, class Has>
+void affine_tile(const AffineTile& tile, Has has) {
   const AffineTile t = tile;  // a copy no store can alias, made field by field
   const T* x = static_cast<const T*>(t.x);
   const T* residual = static_cast<const T*>(t.residual);
   T* y = static_cast<T*>(t.y);
   const double* const values[] = {t.center, t.scale, t.offset};
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
-                           const Params<3>& params) BNPP_INLINE_LAMBDA {
+                           const Params<3, V>& params) BNPP_INLINE_LAMBDA {
+    using A = Arithmetic<V>;
     const auto& [center, scale, offset] = params.p;
     if constexpr (layout == Layout::rows) {
       foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
-      if constexpr (has_residual) {
-        foresee(t.rows, residual + i * t.residual_stride, j, t.residual_stride);
-      }
+      if (has.residual) foresee(t.rows, residual + i * t.residual_stride, j, t.residual_stride);
     }
-    Vec z = (load(x + i * t.x_stride + j, lanes) - center) * scale + offset;
-    if constexpr (has_residual) z = z + load(residual + i * t.residual_stride + j, lanes);
-    if constexpr (has_mask) store_mask(t.mask + i * t.mask_stride + j / 8, positive(z), lanes);
-    if constexpr (has_relu) z = relu(z);
+    V shift = offset;
+    if (has.residual) {
+      shift = shift + A::load_from(residual + i * t.residual_stride + j, lanes);
+    }
+    V z = (A::load_from(x + i * t.x_stride + j, lanes) - center) * scale + shift;
+    if (has.mask) store_mask(t.mask + i * t.mask_stride + j / 8, positive(z), lanes);
+    if (has.relu) z = relu(z);
     put<how>(y + i * t.y_stride + j, z, lanes);
   };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how>(t, y, t.y_stride, values, element);
+    walk_streamed<layout, how, V>(t, y, t.y_stride, values, element);
     fence();
   } else {
-    walk<layout>(t, values, element);
+    walk<layout, V>(t, values, element);
   }
+}
+
+// The kernel for what a tile has, one for each.
+template <class T, class V, Layout layout>
+void affine_in(const AffineTile& t, bool streamed) {
+  with_flag(t.residual != nullptr, [&](auto residual) {
+    with_flag(streamed, [&](auto stream) {
+      constexpr bool r = decltype(residual)::value;
+      using Streamed = decltype(stream);
+      if (t.mask != nullptr) {  // of a ReLU, always
+        affine_tile<T, V, layout, store_of<Store::pieces, Streamed>()>(t,
+                                                                       AffineHas<r, true, true>{});
+      } else {
+        with_flag(t.relu, [&](auto relu) {
+          affine_tile<T, V, layout, store_of<Store::lines, Streamed>()>(
+              t, AffineHas<r, decltype(relu)::value, false>{});
+        });
+      }
+    });
+  });
 }
 
 template <class T, Layout layout>
@@ -40,20 +76,20 @@ void affine(const AffineTile& t) {
   const std::ptrdiff_t other_stride = t.residual != nullptr ? t.residual_stride : t.x_stride;
   const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.y),
                                                               t.y_stride, t.x_stride, other_stride);
-  with_flag(t.residual != nullptr, [&](auto residual) {
-    with_flag(streamed, [&](auto stream) {
-      constexpr bool r = decltype(residual)::value;
-      using Streamed = decltype(stream);
-      if (t.mask != nullptr) {  // of a ReLU, always
-        affine_tile<T, layout, r, true, true, store_of<Store::pieces, Streamed>()>(t);
-      } else {
-        with_flag(t.relu, [&](auto relu) {
-          affine_tile<T, layout, r, decltype(relu)::value, false,
-                      store_of<Store::lines, Streamed>()>(t);
-        });
-      }
-    });
-  });
+  if constexpr (sizeof(T) != sizeof(float)) {
+    affine_in<T, Vec, layout>(t, streamed);
+  } else {
+    const std::ptrdiff_t channels = layout == Layout::rows ? 1 : t.cols / t.repeat;
+    const bool fits = all_moderate(t.center, channels) && all_moderate(t.offset, channels) &&
+                      all_in_range(t.scale, channels);
+    if (!t.wide && fits) return affine_in<T, Single, layout>(t, streamed);
+    const AffineMayHave has = {t.residual != nullptr, t.relu, t.mask != nullptr};
+    if (has.residual || has.relu || !streamed) {
+      return affine_tile<T, Vec, layout, Store::cached>(t, has);
+    }
+    affine_tile<T, Vec, layout, store_of<Store::lines, Bool<true>>()>(
+        t, AffineHas<false, false, false>{});
+  }
 }
 
 }  // namespace

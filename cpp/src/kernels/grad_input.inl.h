@@ -1,12 +1,21 @@
-// grad_input: dx = a * g + b * (x - center) + c, with g = dy where the ReLU let the value through.
-// Without x (frozen statistics) dx = a * g, so that an Inf in x cannot reach dx.
+// grad_input: dx = (a * g + c) + b * (x - center), with g = dy where the ReLU let the value
+// through. Without x (frozen statistics) dx = a * g, so that an Inf in x cannot reach dx.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
 namespace {
 
-template <class T, Layout layout, bool has_x, bool has_mask, bool has_dresidual, Store how>
-void grad_input_tile(const GradInputTile& tile) {
+// What a tile has; see AffineHas.
+template <bool with_x, bool with_mask, bool with_dresidual>
+struct GradInputHas {
+  static constexpr bool x = with_x, mask = with_mask, dresidual = with_dresidual;
+};
+struct GradInputMayHave {
+  bool x, mask, dresidual;
+};
+
+template <class T, class V, Layout layout, Store how, class Has>
+void grad_input_tile(const GradInputTile& tile, Has has) {
   const GradInputTile t = tile;  // a copy no store can alias, made field by field
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
@@ -14,25 +23,43 @@ void grad_input_tile(const GradInputTile& tile) {
   T* dresidual = static_cast<T*>(t.dresidual);
   const double* const values[] = {t.center, t.a, t.b, t.c};
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
-                           const Params<4>& params) BNPP_INLINE_LAMBDA {
+                           const Params<4, V>& params) BNPP_INLINE_LAMBDA {
+    using A = Arithmetic<V>;
     const auto& [center, a, b, c] = params.p;
-    const Vec g = masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
-                                               t.mask + i * t.mask_stride + j / 8, lanes);
     if constexpr (layout == Layout::rows) {
       foresee(t.rows, dy + i * t.dy_stride, j, t.dy_stride);
-      if constexpr (has_x) foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
+      if (has.x) foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
     }
-    Vec d = a * g;
-    if constexpr (has_x) d = d + (b * (load(x + i * t.x_stride + j, lanes) - center) + c);
-    if constexpr (has_dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
+    V g = A::load_from(dy + i * t.dy_stride + j, lanes);
+    if (has.mask) g = masked<V>(g, t.mask + i * t.mask_stride + j / 8, lanes);
+    V d = a * g;
+    if (has.x) d = (d + c) + b * (A::load_from(x + i * t.x_stride + j, lanes) - center);
+    if (has.dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
     put<how>(dx + i * t.dx_stride + j, d, lanes);
   };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element);
+    walk_streamed<layout, how, V>(t, dx, t.dx_stride, values, element);
     fence();
   } else {
-    walk<layout>(t, values, element);
+    walk<layout, V>(t, values, element);
   }
+}
+
+// The kernel for what a tile has, one for each.
+template <class T, class V, Layout layout>
+void grad_input_in(const GradInputTile& t, bool streamed) {
+  with_flag(t.x != nullptr, [&](auto x) {
+    with_flag(t.mask != nullptr, [&](auto mask) {
+      with_flag(t.dresidual != nullptr, [&](auto dresidual) {
+        with_flag(streamed, [&](auto stream) {
+          constexpr bool has_mask = decltype(mask)::value;
+          constexpr Store how = has_mask ? Store::pieces : Store::lines;
+          grad_input_tile<T, V, layout, store_of<how, decltype(stream)>()>(
+              t, GradInputHas<decltype(x)::value, has_mask, decltype(dresidual)::value>{});
+        });
+      });
+    });
+  });
 }
 
 template <class T, Layout layout>
@@ -43,18 +70,18 @@ void grad_input(const GradInputTile& t) {
   const bool streamed =
       t.stream && dense_dresidual &&
       can_stream_masked<layout>(t, static_cast<const T*>(t.dx), t.dx_stride, x_stride, t.dy_stride);
-  with_flag(t.x != nullptr, [&](auto x) {
-    with_flag(t.mask != nullptr, [&](auto mask) {
-      with_flag(t.dresidual != nullptr, [&](auto dresidual) {
-        with_flag(streamed, [&](auto stream) {
-          constexpr bool has_mask = decltype(mask)::value;
-          constexpr Store how = has_mask ? Store::pieces : Store::lines;
-          grad_input_tile<T, layout, decltype(x)::value, has_mask, decltype(dresidual)::value,
-                          store_of<how, decltype(stream)>()>(t);
-        });
-      });
-    });
-  });
+  if constexpr (sizeof(T) != sizeof(float)) {
+    grad_input_in<T, Vec, layout>(t, streamed);
+  } else {
+    const std::ptrdiff_t channels = layout == Layout::rows ? 1 : t.cols / t.repeat;
+    const bool fits =
+        all_in_range(t.a, channels) &&
+        (t.x == nullptr || (all_moderate(t.center, channels) && all_moderate(t.c, channels) &&
+                            all_in_range(t.b, channels)));
+    if (fits) return grad_input_in<T, Single, layout>(t, streamed);
+    grad_input_tile<T, Vec, layout, Store::cached>(
+        t, GradInputMayHave{t.x != nullptr, t.mask != nullptr, t.dresidual != nullptr});
+  }
 }
 
 }  // namespace

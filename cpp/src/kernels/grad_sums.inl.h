@@ -4,10 +4,16 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
+// g where its bit is set, else 0.
+template <class V, class Lanes>
+inline V masked(V g, const std::uint8_t* mask, Lanes lanes) {
+  return choose(Arithmetic<V>::mask(load_bits(mask, lanes)), g, Arithmetic<V>::splat_number(0));
+}
+
 template <class T, bool has_mask, class Lanes>
 inline Vec masked_gradient(const T* dy, const std::uint8_t* mask, Lanes lanes) {
   const Vec g = load(dy, lanes);
-  if constexpr (has_mask) return choose(load_mask(mask, lanes), g, splat(0));
+  if constexpr (has_mask) return masked(g, mask, lanes);
   return g;
 }
 
@@ -27,6 +33,86 @@ inline double sum_columns_of(const double* columns, std::ptrdiff_t repeat) {
   return sum(total);
 }
 
+// The sums of a tile in layout rows: four vectors at a time, added as a tree.
+template <class T, bool exact, class Factors>
+BNPP_INLINE void grad_sums_rows(const GradSumsTile& t, const Products<exact, Factors>& of) {
+  const T* dy = static_cast<const T*>(t.dy);
+  const T* x = static_cast<const T*>(t.x);
+  Vec sum_g = splat(0), sum_gx = splat(0);
+  RowSums pairs;
+  const auto add = [&](Vec g, Vec gx) BNPP_INLINE_LAMBDA {
+    if constexpr (kPairSums<T>) return pairs.add(g, gx);
+    sum_g = sum_g + g;
+    sum_gx = sum_gx + gx;
+  };
+  for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+    // Four vectors as four rows of one.
+    const auto in_run = [&](std::ptrdiff_t k, std::ptrdiff_t j, auto lanes, Vec& g, Vec& d)
+                            BNPP_INLINE_LAMBDA {
+                              const std::ptrdiff_t at = j + k * kLanes;
+                              foresee(t.rows, x + i * t.x_stride, at, t.x_stride);
+                              foresee(t.rows, dy + i * t.dy_stride, at, t.dy_stride);
+                              of.factors(i, at, lanes, g, d);
+                            };
+    const auto terms = products<exact>(in_run);
+    std::ptrdiff_t j = 0;
+    Vec g, gx;
+    for (; j + 4 * kLanes <= t.cols; j += 4 * kLanes) {
+      add_terms<4>(0, j, Full{}, g, gx, terms);
+      add(g, gx);
+    }
+    for (; j + kLanes <= t.cols; j += kLanes) {
+      add_terms<1>(0, j, Full{}, g, gx, terms);
+      add(g, gx);
+    }
+    if (j < t.cols) {
+      add_terms<1>(0, j, Some{t.cols - j}, g, gx, terms);
+      add(g, gx);
+    }
+  }
+  if constexpr (kPairSums<T>) {
+    pairs.flush();
+    *t.sum_g = rounded(sum_lanes(pairs.s1.hi, pairs.s1.lo));
+    *t.sum_gx = rounded(sum_lanes(pairs.s2.hi, pairs.s2.lo));
+  } else {
+    *t.sum_g = sum(sum_g);
+    *t.sum_gx = sum(sum_gx);
+  }
+}
+
+// The same of one piece in layout cols.
+template <class T, bool exact, class Factors>
+BNPP_INLINE void grad_sums_piece(const GradSumsTile& t, const Piece& piece,
+                                 const Products<exact, Factors>& of) {
+  constexpr std::ptrdiff_t at_once = kRowsSummed<2>;
+  const T* dy = static_cast<const T*>(t.dy) + piece.begin;
+  const T* x = static_cast<const T*>(t.x) + piece.begin;
+  const auto below = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& d)
+                         BNPP_INLINE_LAMBDA {
+                           prefetch(x + (i + at_once) * t.x_stride + j);
+                           prefetch(dy + (i + at_once) * t.dy_stride + j);
+                           of.factors(i, piece.begin + j, lanes, g, d);
+                         };
+  const auto terms = products<exact>(below);
+  double *sum_g = t.sum_g + piece.channel, *sum_gx = t.sum_gx + piece.channel;
+  if constexpr (kPairSums<T>) {
+    ColumnSums sums;
+    sum_columns<at_once>(t.rows, piece.cols, sums, terms);
+    for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+      const std::ptrdiff_t j = c * t.repeat;
+      sum_g[c] = rounded(channel_sum(sums.hi1 + j, sums.lo1 + j, t.repeat));
+      sum_gx[c] = rounded(channel_sum(sums.hi2 + j, sums.lo2 + j, t.repeat));
+    }
+  } else {
+    Columns g, gx;
+    accumulate_columns<at_once>(0, t.rows, piece.cols, g.at, gx.at, terms);
+    for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+      sum_g[c] = sum_columns_of(g + c * t.repeat, t.repeat);
+      sum_gx[c] = sum_columns_of(gx + c * t.repeat, t.repeat);
+    }
+  }
+}
+
 template <class T, Layout layout, bool has_mask>
 void grad_sums_tile(const GradSumsTile& tile) {
   const GradSumsTile t = tile;  // a copy no store can alias, made field by field
@@ -36,62 +122,37 @@ void grad_sums_tile(const GradSumsTile& tile) {
     return masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
                                         t.mask + i * t.mask_stride + j / 8, lanes);
   };
+  const auto about_zero = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& d)
+                              BNPP_INLINE_LAMBDA {
+                                g = gradient(i, j, lanes);
+                                d = load(x + i * t.x_stride + j, lanes);
+                              };
+  constexpr bool may_be_exact = sizeof(T) < sizeof(double);
   if constexpr (layout == Layout::rows) {
+    if constexpr (may_be_exact) {
+      if (*t.center == 0) return grad_sums_rows<T>(t, products<true>(about_zero));
+    }
     const Vec center = splat(*t.center);
-    Vec sum_g = splat(0), sum_gx = splat(0);
-    RowSums pairs;
-    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) {
-        foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
-        foresee(t.rows, dy + i * t.dy_stride, j, t.dy_stride);
-        const Vec g = gradient(i, j, lanes);
-        const Vec gx = g * (load(x + i * t.x_stride + j, lanes) - center);
-        if constexpr (kPairSums<T>) {
-          pairs.add(g, gx);
-        } else {
-          sum_g = sum_g + g;
-          sum_gx = sum_gx + gx;
-        }
-      });
-    }
-    if constexpr (kPairSums<T>) {
-      pairs.flush();
-      *t.sum_g = rounded(sum_lanes(pairs.s1.hi, pairs.s1.lo));
-      *t.sum_gx = rounded(sum_lanes(pairs.s2.hi, pairs.s2.lo));
-    } else {
-      *t.sum_g = sum(sum_g);
-      *t.sum_gx = sum(sum_gx);
-    }
+    grad_sums_rows<T>(t, products<false>([&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g,
+                                             Vec& d) BNPP_INLINE_LAMBDA {
+                        about_zero(i, j, lanes, g, d);
+                        d = d - center;
+                      }));
   } else {
-    constexpr std::ptrdiff_t at_once = kRowsSummed<2>;
     for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
-      Columns spread;
-      const double* center = spread_channels(t.center, piece, t.repeat, spread.at);
-      const auto terms = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g,
-                             Vec& gx) BNPP_INLINE_LAMBDA {
-        const std::ptrdiff_t column = piece.begin + j;
-        prefetch(x + (i + at_once) * t.x_stride + column);
-        prefetch(dy + (i + at_once) * t.dy_stride + column);
-        g = gradient(i, column, lanes);
-        gx = g * (load(x + i * t.x_stride + column, lanes) - load(center + j, lanes));
-      };
-      double *sum_g = t.sum_g + piece.channel, *sum_gx = t.sum_gx + piece.channel;
-      if constexpr (kPairSums<T>) {
-        ColumnSums sums;
-        sum_columns<at_once>(t.rows, piece.cols, sums, terms);
-        for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
-          const std::ptrdiff_t j = c * t.repeat;
-          sum_g[c] = rounded(channel_sum(sums.hi1 + j, sums.lo1 + j, t.repeat));
-          sum_gx[c] = rounded(channel_sum(sums.hi2 + j, sums.lo2 + j, t.repeat));
-        }
-      } else {
-        Columns g, gx;
-        accumulate_columns<at_once>(t.rows, piece.cols, g.at, gx.at, terms);
-        for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
-          sum_g[c] = sum_columns_of(g + c * t.repeat, t.repeat);
-          sum_gx[c] = sum_columns_of(gx + c * t.repeat, t.repeat);
+      if constexpr (may_be_exact) {
+        if (all_zero(t.center + piece.channel, piece.channels)) {
+          return grad_sums_piece<T>(t, piece, products<true>(about_zero));
         }
       }
+      Columns spread;
+      const double* center = spread_channels(t.center, piece, t.repeat, spread.at) - piece.begin;
+      grad_sums_piece<T>(t, piece,
+                         products<false>([&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g,
+                                             Vec& d) BNPP_INLINE_LAMBDA {
+                           about_zero(i, j, lanes, g, d);
+                           d = d - load(center + j, lanes);
+                         }));
     });
   }
 }

@@ -12,6 +12,7 @@
 // clang-format off: each builds on the ones before
 #include "kernels/parts.h"
 #include "kernels/vec.h"
+#include "kernels/single.h"
 #include "kernels/walk.inl.h"
 #include "kernels/moments.inl.h"
 #include "kernels/merge.inl.h"

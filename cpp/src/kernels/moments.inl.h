@@ -3,7 +3,8 @@
 // K is representable in x's dtype, so equal values give differences of exactly 0, and it is a mean
 // of some of the tile's own values, so s2 exceeds M2 by a bounded factor only, whatever the data.
 // Where that factor is not small (K came from outliers), and always in float64, a second pass over
-// the tile, in the cache by now, takes the first one's mean for K.
+// the tile, in the cache by now, takes the first one's mean for K. K is 0 where that is near enough
+// to the values: then there is nothing to subtract, and the squares are exact.
 //
 // Plain sums run over a few dozen terms only; then they join an exact pair hi + lo. So the sums of
 // parts of the data add up to those of the whole.
@@ -17,10 +18,13 @@ constexpr int kAddsAPart = 8;
 // Values whose mean is the shift of a column; a row takes one vector.
 constexpr std::ptrdiff_t kShiftRows = 8;
 
-// Whether the sums of n values deserve a second pass.
+// K may be 0 where that is at most so many (squared) standard deviations from the first values.
+// Sums about 0 are good to twice that and more: in all M2 has four bits less than float64.
+constexpr double kNearZero = 2;
+// Whether the sums of n values about K deserve a second pass.
 template <class T>
-inline bool poor_shift(double s1, double s2, double n) {
-  return sizeof(T) == sizeof(double) || s1 * s1 > 0.5 * n * s2;
+inline bool poor_shift(double shift, double s1, double s2, double n) {
+  return sizeof(T) == sizeof(double) || s1 * s1 > (shift == 0 ? 15.0 / 16 : 0.5) * n * s2;
 }
 
 inline void put_sums(const BlockSums& to, std::ptrdiff_t channel, double shift, PairSum s1,
@@ -51,13 +55,21 @@ inline double as_shift(double v) {
   return first_lane(as_shift<T>(splat(v)));
 }
 
+// The shift for values with this mean, where the mean of their squares about a near place is given.
+template <class T>
+inline Vec shift_of(Vec mean, Vec square) {
+  if constexpr (sizeof(T) == sizeof(double)) return as_shift<T>(mean);
+  return choose(positive(mean * mean - splat(kNearZero) * square), as_shift<T>(mean), splat(0));
+}
+
 template <class T>
 inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
   const std::ptrdiff_t n = cols < kLanes ? cols : kLanes;
   const Vec values = n < kLanes ? load(x, Some{n}) : load(x);
-  const double first = first_lane(values);
-  const Vec differences = first_of(values - splat(first), n, splat(0));
-  return as_shift<T>(first + sum(differences) / static_cast<double>(n));
+  const double first = first_lane(values), share = 1.0 / static_cast<double>(n);
+  const Vec d = first_of(values - splat(first), n, splat(0));
+  const double mean = first + plain_sum(d) * share, square = plain_sum(d * d) * share;
+  return first_lane(shift_of<T>(splat(mean), splat(square)));
 }
 
 // The plain sums of kAddsAPart terms, and the pairs they join.
@@ -79,9 +91,18 @@ struct RowSums {
   }
 };
 
-template <class T>
+template <class T, bool about_zero>
 inline void sum_rows(const MomentsTile& t, double shift) {
   const Vec k = splat(shift);
+  const auto from_shift = [&](const T* x, auto lanes) BNPP_INLINE_LAMBDA {
+    const Vec v = load(x, lanes);
+    if constexpr (about_zero) return v;
+    return first_of(v - k, lanes, splat(0));
+  };
+  // a * a + b * b
+  const auto squares = [&](Vec a, Vec b) BNPP_INLINE_LAMBDA {
+    return about_zero ? plus_exact_product(b, b, a * a) : a * a + b * b;
+  };
   RowSums sums;
   for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
     const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
@@ -89,18 +110,17 @@ inline void sum_rows(const MomentsTile& t, double shift) {
     const T* const run = x;
     for (; end - x >= 4 * kLanes; x += 4 * kLanes) {
       for (int k = 0; k < 4; ++k) foresee(t.rows, run, x - run + k * kLanes, t.x_stride);
-      const Vec a = load(x) - k, b = load(x + kLanes) - k;
-      const Vec ab = a + b, ab2 = a * a + b * b;
-      const Vec c = load(x + 2 * kLanes) - k, d = load(x + 3 * kLanes) - k;
-      sums.add(ab + (c + d), ab2 + (c * c + d * d));
+      const Vec a = from_shift(x, Full{}), b = from_shift(x + kLanes, Full{});
+      const Vec ab = a + b, ab2 = squares(a, b);
+      const Vec c = from_shift(x + 2 * kLanes, Full{}), d = from_shift(x + 3 * kLanes, Full{});
+      sums.add(ab + (c + d), ab2 + squares(c, d));
     }
     for (; end - x >= kLanes; x += kLanes) {
-      const Vec d = load(x) - k;
+      const Vec d = from_shift(x, Full{});
       sums.add(d, d * d);
     }
     if (x < end) {
-      const Some some{end - x};
-      const Vec d = first_of(load(x, some) - k, some, splat(0));
+      const Vec d = from_shift(x, Some{end - x});
       sums.add(d, d * d);
     }
   }
@@ -110,10 +130,15 @@ inline void sum_rows(const MomentsTile& t, double shift) {
 
 template <class T>
 void moments_rows(const MomentsTile& t) {
-  sum_rows<T>(t, first_row_shift(static_cast<const T*>(t.x), t.cols));
+  const auto sum = [&](double shift) {
+    if (sizeof(T) == sizeof(double) || shift != 0) return sum_rows<T, false>(t, shift);
+    sum_rows<T, true>(t, 0);
+  };
+  sum(first_row_shift(static_cast<const T*>(t.x), t.cols));
   const auto n = static_cast<double>(t.rows * t.cols);
-  if (poor_shift<T>(*t.sums.s1, *t.sums.s2, n))
-    sum_rows<T>(t, as_shift<T>(*t.sums.shift + *t.sums.s1 / n));
+  if (poor_shift<T>(*t.sums.shift, *t.sums.s1, *t.sums.s2, n)) {
+    sum(as_shift<T>(*t.sums.shift + *t.sums.s1 / n));
+  }
 }
 
 // The sums of the columns of one piece, as vectors over the columns.
@@ -135,10 +160,13 @@ inline void first_column_shifts(const MomentsTile& t, const T* x, const Piece& p
   const Vec share = splat(1.0 / static_cast<double>(n));
   for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) {
     const Vec first = load(x + j, lanes);
-    Vec rest = splat(0);
-    for (std::ptrdiff_t i = 1; i < n; ++i)
-      rest = rest + (load(x + i * t.x_stride + j, lanes) - first);
-    store(sums.shift + j, as_shift<T>(first + rest * share), lanes);
+    Vec rest = splat(0), square = splat(0);
+    for (std::ptrdiff_t i = 1; i < n; ++i) {
+      const Vec d = load(x + i * t.x_stride + j, lanes) - first;
+      rest = rest + d;
+      square = square + d * d;
+    }
+    store(sums.shift + j, shift_of<T>(first + rest * share, square * share), lanes);
   });
 }
 
@@ -152,7 +180,7 @@ inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
 // Two sums a column: plain ones over kAddsAPart times `at_once` rows, which then join the pairs.
 template <std::ptrdiff_t at_once, class Term>
 BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSums& sums,
-                             Term term) {
+                             const Term& term) {
   constexpr std::ptrdiff_t part = kAddsAPart * at_once;
   Columns part1, part2;
   for (std::ptrdiff_t j = 0; j < cols; ++j) {
@@ -160,9 +188,7 @@ BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSum
   }
   for (std::ptrdiff_t first = 0; first < rows; first += part) {
     const std::ptrdiff_t left = rows - first;
-    accumulate_columns<at_once>(left < part ? left : part, cols, part1.at, part2.at,
-                                [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& a, Vec& b)
-                                    BNPP_INLINE_LAMBDA { term(first + i, j, lanes, a, b); });
+    accumulate_columns<at_once>(first, left < part ? left : part, cols, part1.at, part2.at, term);
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
       join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
       join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
@@ -186,14 +212,20 @@ template <class T>
 BNPP_INLINE void sum_channels(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
   const T* x = static_cast<const T*>(t.x) + piece.begin;
   constexpr std::ptrdiff_t at_once = kRowsSummed<1>;
-  sum_columns<at_once>(t.rows, piece.cols, columns,
-                       [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& d2)
-                           BNPP_INLINE_LAMBDA {
-                             const T* at = x + i * t.x_stride + j;
-                             prefetch(at + at_once * t.x_stride);
-                             d = load(at, lanes) - load(columns.shift + j, lanes);
-                             d2 = d * d;
-                           });
+  // About 0 wherever it can be: the bits of those columns are the same either way.
+  with_flag(sizeof(T) < sizeof(double) && all_zero(columns.shift.at, piece.cols), [&](auto zero) {
+    constexpr bool about_zero = decltype(zero)::value;
+    const auto differences = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& same)
+                                 BNPP_INLINE_LAMBDA {
+                                   const T* at = x + i * t.x_stride + j;
+                                   prefetch(at + at_once * t.x_stride);
+                                   d = load(at, lanes);
+                                   if constexpr (!about_zero)
+                                     d = d - load(columns.shift + j, lanes);
+                                   same = d;
+                                 };
+    sum_columns<at_once>(t.rows, piece.cols, columns, products<about_zero>(differences));
+  });
   if (t.repeat == 1) {
     const double* const from[] = {columns.shift.at, columns.hi1.at, columns.lo1.at, columns.hi2.at,
                                   columns.lo2.at};
@@ -239,7 +271,7 @@ void moments_cols(const MomentsTile& tile) {
       const std::ptrdiff_t left = piece.channels - c, channels = left < vector ? left : vector;
       bool again = false;
       for (std::ptrdiff_t k = piece.channel + c; k < piece.channel + c + channels; ++k) {
-        again = again || poor_shift<T>(t.sums.s1[k], t.sums.s2[k], n);
+        again = again || poor_shift<T>(t.sums.shift[k], t.sums.s1[k], t.sums.s2[k], n);
       }
       if (again) {
         sum_channels_again<T>(

@@ -6,8 +6,9 @@
 // elements apart. In layout `rows` the whole tile belongs to one channel and every parameter is one
 // number; in layout `cols` every `repeat` columns are a channel, which has one number in every
 // parameter.
-// Parameters, accumulators and results are float64; so is all arithmetic, with one rounding at the
-// end.
+// Parameters, accumulators and results are float64, and so is the arithmetic, with one rounding at
+// the end; but `affine` and `grad_input` of float32 tensors compute in float32, where that has room
+// for all parameters of the tile.
 #pragma once
 
 #include <cstddef>
@@ -68,7 +69,7 @@ struct MomentsTile {
   BlockSums sums;
 };
 
-// y = act((x - center) * scale + offset + residual). Mask rows are `mask_stride` bytes apart, the
+// y = act((x - center) * scale + (offset + residual)). Mask rows are `mask_stride` bytes apart, the
 // bit of column j is bit j % 8 of byte j / 8.
 struct AffineTile {
   const void* x;
@@ -80,6 +81,7 @@ struct AffineTile {
   const double *center, *scale, *offset;
   bool relu;
   bool stream;  // y will not be read soon: write it past the caches
+  bool wide;    // in float64 whatever the dtype
 };
 
 // sum_g = sum g and sum_gx = sum g * (x - center), with g = dy where the mask has a bit (or no
@@ -93,7 +95,7 @@ struct GradSumsTile {
   double *sum_g, *sum_gx;
 };
 
-// dx = a * g + b * (x - center) + c, and dresidual = g where asked for. Without x: dx = a * g.
+// dx = (a * g + c) + b * (x - center), and dresidual = g where asked for. Without x: dx = a * g.
 struct GradInputTile {
   const void* dy;
   const void* x;             // or null

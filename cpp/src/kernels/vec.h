@@ -39,6 +39,15 @@ inline Vec fused(Vec a, Vec b, Vec c) {
   for (int i = 0; i < kParts; ++i) a.p[i] = fused(a.p[i], b.p[i], c.p[i]);
   return a;
 }
+// a * b + c for products that float64 holds exactly, those of narrow values: fused or not, the bits
+// are the same.
+inline Vec plus_exact_product(Vec a, Vec b, Vec c) {
+#if defined(__FMA__)
+  return fused(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 inline Vec root(Vec a) {
   for (int i = 0; i < kParts; ++i) a.p[i] = root(a.p[i]);
   return a;
@@ -254,8 +263,8 @@ inline void stream_part(double* to, Narrow<double> v) {
 }
 // In pieces of 16 bytes, at any multiple of them: the lines that vectors cross are filled by
 // the next one.
-template <class T>
-inline void stream_pieces(T* to, Vec v) {
+template <class T, class V>
+inline void stream_pieces(T* to, V v) {
   constexpr std::size_t pieces = kLanes * sizeof(T) / sizeof(__m128i);
   alignas(64) T buffer[kLanes];
   store(buffer, v);
@@ -278,8 +287,8 @@ inline void fence() { _mm_sfence(); }
 constexpr bool kCanStream = false;
 template <class T>
 void stream(T* to, Vec v);  // not to be called
-template <class T>
-void stream_pieces(T* to, Vec v);
+template <class T, class V>
+void stream_pieces(T* to, V v);
 inline void fence() {}
 #endif
 
@@ -299,18 +308,24 @@ inline Vec round_to(Vec v) {
 }
 
 // One bit a column, column j in bit j % 8 of byte j / 8.
-inline Mask load_mask(const std::uint8_t* from, Full) {
-  return mask_from_bits(from[0] | from[1] << 8);
+inline unsigned load_bits(const std::uint8_t* from, Full) {
+  return static_cast<unsigned>(from[0] | from[1] << 8);
 }
-inline Mask load_mask(const std::uint8_t* from, Some some) {
-  return mask_from_bits(some.n > 8 ? from[0] | from[1] << 8 : from[0]);
+inline unsigned load_bits(const std::uint8_t* from, Some some) {
+  return static_cast<unsigned>(some.n > 8 ? from[0] | from[1] << 8 : from[0]);
 }
-inline void store_mask(std::uint8_t* to, Mask m, Full) {
+template <class Lanes>
+inline Mask load_mask(const std::uint8_t* from, Lanes lanes) {
+  return mask_from_bits(load_bits(from, lanes));
+}
+template <class M>
+inline void store_mask(std::uint8_t* to, M m, Full) {
   const unsigned bits = to_bits(m);
   to[0] = static_cast<std::uint8_t>(bits);
   to[1] = static_cast<std::uint8_t>(bits >> 8);
 }
-inline void store_mask(std::uint8_t* to, Mask m, Some some) {
+template <class M>
+inline void store_mask(std::uint8_t* to, M m, Some some) {
   const unsigned bits = to_bits(m) & ((1u << some.n) - 1u);
   to[0] = static_cast<std::uint8_t>(bits);
   if (some.n > 8) to[1] = static_cast<std::uint8_t>(bits >> 8);
@@ -342,6 +357,15 @@ inline PairSum sum_lanes(Vec high, Vec low) {
   fold<2>(hi, lo);
   fold<1>(hi, lo);
   return {hi[0], lo[0]};
+}
+// In the same tree, but plainly.
+inline double plain_sum(Vec v) {
+  double lanes[kLanes];
+  store(lanes, v);
+  for (std::ptrdiff_t half = kLanes / 2; half > 0; half /= 2) {
+    for (std::ptrdiff_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
 }
 inline double sum(Vec v) {
   const PairSum s = sum_lanes(v, splat(0));

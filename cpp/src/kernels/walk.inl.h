@@ -14,8 +14,21 @@ namespace {
 #define BNPP_INLINE inline
 #endif
 
-// Rows that share one load of the parameters in layout cols, where the registers suffice.
+// Columns whose parameters, or sums, are held at a time at most: what fits the first-level cache.
+constexpr std::ptrdiff_t kPieceColumns = 1024;
+// The same where several rows are read at once, which shall stay there, too.
+constexpr std::ptrdiff_t kSharedColumns = 256;
+// Rows that share one load of the parameters in layout cols, where the registers suffice, and the
+// columns of a piece of them, which shall stay in the first-level cache.
 constexpr std::ptrdiff_t kRowsAtOnce = kParts <= 2 ? 4 : 1;
+template <class V>
+constexpr std::ptrdiff_t kRowsAtOnceOf = kRowsAtOnce;
+template <class V>
+constexpr std::ptrdiff_t kColumnsAtOnceOf = kSharedColumns;
+template <>
+constexpr std::ptrdiff_t kRowsAtOnceOf<Single> = kSingles <= 2 ? 2 : 1;
+template <>
+constexpr std::ptrdiff_t kColumnsAtOnceOf<Single> = kPieceColumns;
 // Rows whose terms are added before they join the sums of columns, over so many tensors. Rows of a
 // power of two share their place in the first-level cache, which holds about twelve such lines:
 // eight, and the prefetched ones later.
@@ -54,19 +67,17 @@ BNPP_INLINE void for_each_vector_after(std::ptrdiff_t head, std::ptrdiff_t cols,
                   [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA { body(head + j, lanes); });
 }
 
-// Columns whose parameters, or sums, are held at a time at most: what fits the first-level cache.
-constexpr std::ptrdiff_t kPieceColumns = 1024;
-// The same where several rows are read at once, which shall stay there, too.
-constexpr std::ptrdiff_t kSharedColumns = 256;
 // One number for each of them. The padding keeps arrays that lie one after the other from sharing
 // the low twelve bits of their addresses, by which processors take a load for one of an earlier
 // store.
-struct alignas(64) Columns {
-  double at[kPieceColumns + 5 * kLanes];
-  double* operator+(std::ptrdiff_t j) { return at + j; }
-  const double* operator+(std::ptrdiff_t j) const { return at + j; }
-  double& operator[](std::ptrdiff_t j) { return at[j]; }
+template <class Number>
+struct alignas(64) ColumnsOf {
+  Number at[kPieceColumns + 5 * kLanes];
+  Number* operator+(std::ptrdiff_t j) { return at + j; }
+  const Number* operator+(std::ptrdiff_t j) const { return at + j; }
+  Number& operator[](std::ptrdiff_t j) { return at[j]; }
 };
+using Columns = ColumnsOf<double>;
 
 // Elements at the start of each run that are asked for while the run before is worked on:
 // processors foresee a run's lines from those before, but not the jump to the next run.
@@ -76,6 +87,38 @@ template <class T>
 BNPP_INLINE void foresee(std::ptrdiff_t rows, const T* run, std::ptrdiff_t j,
                          std::ptrdiff_t stride) {
   if (rows > 1 && j < kForeseen) prefetch(run + stride + j);
+}
+
+inline bool all_zero(const double* values, std::ptrdiff_t n) {
+  Vec size = splat(0);
+  for_each_vector(n, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+    const Vec v = load(values + j, lanes);
+    size = size + v * v;
+  });
+  return sum(size) == 0;
+}
+
+// Numbers of channels that float32 has room for, with as much above and below for what they are
+// multiplied with: none is finite and beyond kRoom, and those in range are 0 or at least 1 / kRoom.
+// What is Inf or NaN is so in float32, too.
+constexpr double kRoom = 0x1p100;
+inline bool all_moderate(const double* values, std::ptrdiff_t channels) {
+  const Vec most = splat(kRoom), zero = splat(0);
+  unsigned beyond = 0;
+  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
+    const Vec v = load(values + c, lanes), size = choose(positive(v), v, zero - v);
+    beyond |= to_bits(positive(size - most)) & to_bits(finite(v));
+  });
+  return beyond == 0;
+}
+inline bool all_in_range(const double* values, std::ptrdiff_t channels) {
+  const Vec least = splat(1 / kRoom), zero = splat(0);
+  unsigned beyond = 0;
+  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
+    const Vec v = load(values + c, lanes), size = choose(positive(v), v, zero - v);
+    beyond |= to_bits(positive(least - size)) & to_bits(positive(size));
+  });
+  return beyond == 0 && all_moderate(values, channels);
 }
 
 // Columns [begin, begin + cols) of channels [channel, channel + channels).
@@ -105,11 +148,19 @@ BNPP_INLINE void for_each_piece(const Tile& t, std::ptrdiff_t wanted, F f) {
 }
 
 // One number a column from one a channel: the numbers themselves where a channel is one column.
-inline const double* spread_channels(const double* values, const Piece& piece,
-                                     std::ptrdiff_t repeat, double* columns) {
-  if (repeat == 1) return values + piece.channel;
+template <class Number>
+inline const Number* spread_channels(const double* values, const Piece& piece,
+                                     std::ptrdiff_t repeat, Number* columns) {
+  values += piece.channel;
+  if (repeat == 1) {
+    if constexpr (sizeof(Number) == sizeof(double)) return values;
+    for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      store(columns + j, load(values + j, lanes), lanes);
+    });
+    return columns;
+  }
   for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
-    const double value = values[piece.channel + c];
+    const auto value = static_cast<Number>(values[c]);
     for (std::ptrdiff_t k = 0; k < repeat; ++k) columns[c * repeat + k] = value;
   }
   return columns;
@@ -132,8 +183,8 @@ inline std::ptrdiff_t stream_head(const T* to) {
 }
 
 // The output of a kernel: stored, or streamed where whole vectors are.
-template <Store how, class T>
-inline void put(T* to, Vec v, Full) {
+template <Store how, class T, class V>
+inline void put(T* to, V v, Full) {
   if constexpr (how == Store::lines) {
     stream(to, v);
   } else if constexpr (how == Store::pieces) {
@@ -142,46 +193,48 @@ inline void put(T* to, Vec v, Full) {
     store(to, v);
   }
 }
-template <Store how, class T>
-inline void put(T* to, Vec v, Some some) {
+template <Store how, class T, class V>
+inline void put(T* to, V v, Some some) {
   store(to, v, some);
 }
 
 // The parameters of a vector of columns.
-template <int n>
+template <int n, class V = Vec>
 struct Params {
-  Vec p[n];
+  V p[n];
 };
 
 // element(i, j, lanes, params) for every vector of the tile, stored.
-template <Layout layout, int n, class Tile, class Element>
+template <Layout layout, class V = Vec, int n, class Tile, class Element>
 BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element element) {
+  using Number = typename Arithmetic<V>::Number;
   if constexpr (layout == Layout::rows) {
-    Params<n> params;
-    for (int k = 0; k < n; ++k) params.p[k] = splat(*values[k]);
+    Params<n, V> params;
+    for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::splat_number(*values[k]);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes)
                                   BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
     }
   } else {
-    for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
-      Columns spread[n];
-      const double* columns[n];
+    for_each_piece(t, kColumnsAtOnceOf<V>, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
+      ColumnsOf<Number> spread[n];
+      const Number* columns[n];
       for (int k = 0; k < n; ++k) {
         columns[k] = spread_channels(values[k], piece, t.repeat, spread[k].at);
       }
       const auto rows = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
         for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-          Params<n> params;
-          for (int k = 0; k < n; ++k) params.p[k] = load(columns[k] + j, lanes);
+          Params<n, V> params;
+          for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
           for (std::ptrdiff_t r = 0; r < count.value; ++r) {
             element(i + r, piece.begin + j, lanes, params);
           }
         });
       };
+      constexpr std::ptrdiff_t at_once = kRowsAtOnceOf<V>;
       std::ptrdiff_t i = 0;
-      for (; i + kRowsAtOnce <= t.rows; i += kRowsAtOnce) rows(i, Count<kRowsAtOnce>{});
-      if constexpr (kRowsAtOnce > 1) {
+      for (; i + at_once <= t.rows; i += at_once) rows(i, Count<at_once>{});
+      if constexpr (at_once > 1) {
         for (; i < t.rows; ++i) rows(i, Count<1>{});
       }
     });
@@ -191,12 +244,13 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
 // The same for an output that is streamed: whole vectors begin on lines, a partial one comes before
 // the first. In layout cols the rows are one run, whose vectors cross from row to row, so that
 // there is one partial line at the start and one at the end; i is 0 then and j counts on.
-template <Layout layout, Store how, int n, class T, class Tile, class Element>
+template <Layout layout, Store how, class V = Vec, int n, class T, class Tile, class Element>
 BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_stride,
                                const double* const (&values)[n], Element element) {
+  using Number = typename Arithmetic<V>::Number;
   if constexpr (layout == Layout::rows) {
-    Params<n> params;
-    for (int k = 0; k < n; ++k) params.p[k] = splat(*values[k]);
+    Params<n, V> params;
+    for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::splat_number(*values[k]);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       for_each_vector_after(stream_head<how>(out + i * out_stride), t.cols,
                             [&](std::ptrdiff_t j, auto lanes)
@@ -207,17 +261,20 @@ BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_s
     const std::ptrdiff_t past = stream_head<how>(out), head = size < past ? size : past;
     // The parameters from the first whole vector on, so that they are aligned, too; after the last
     // column come the first ones again.
-    Columns columns[n];
+    ColumnsOf<Number> columns[n];
     const std::ptrdiff_t first = head % t.cols;
     for (int k = 0; k < n; ++k) {
-      for (std::ptrdiff_t j = first; j < t.cols; ++j) columns[k][j - first] = values[k][j];
-      for (std::ptrdiff_t j = 0; j < first; ++j) columns[k][t.cols - first + j] = values[k][j];
+      const auto value = [&](std::ptrdiff_t j) { return static_cast<Number>(values[k][j]); };
+      for (std::ptrdiff_t j = first; j < t.cols; ++j) columns[k][j - first] = value(j);
+      for (std::ptrdiff_t j = 0; j < first; ++j) columns[k][t.cols - first + j] = value(j);
       for (std::ptrdiff_t j = 0; j < kLanes; ++j) columns[k][t.cols + j] = columns[k][j];
     }
     std::ptrdiff_t column = 0;
     const auto vector = [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-      Params<n> params;
-      for (int k = 0; k < n; ++k) params.p[k] = load(columns[k] + column, lanes);
+      Params<n, V> params;
+      for (int k = 0; k < n; ++k) {
+        params.p[k] = Arithmetic<V>::load_from(columns[k] + column, lanes);
+      }
       element(0, j, lanes, params);
     };
     if (head > 0) {
@@ -261,26 +318,59 @@ inline bool can_stream_masked(const Tile& t, const T* out, std::ptrdiff_t out_st
              : can_stream<layout, Store::lines>(t, out, out_stride, x_stride, other_stride);
 }
 
-// The terms of n rows, each sum a tree.
+// What two sums are taken of: u and u * v, where factors(i, j, lanes, &u, &v) gives both of a
+// vector and `exact` tells that float64 holds u * v exactly.
+template <bool exact, class Factors>
+struct Products {
+  Factors factors;
+};
+template <bool exact, class Factors>
+BNPP_INLINE Products<exact, Factors> products(Factors factors) {
+  return {factors};
+}
+
+// Of n rows from row i on, each sum a tree.
+template <std::ptrdiff_t n, bool exact, class Factors, class Lanes>
+BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
+                           const Products<exact, Factors>& of) {
+  if constexpr (n <= 2) {
+    Vec u, v;
+    of.factors(i, j, lanes, u, v);
+    a = u;
+    b = u * v;
+    if constexpr (n == 2) {
+      of.factors(i + 1, j, lanes, u, v);
+      a = a + u;
+      b = exact ? plus_exact_product(u, v, b) : b + u * v;
+    }
+  } else {
+    Vec a2, b2;
+    add_terms<n / 2>(i, j, lanes, a, b, of);
+    add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, of);
+    a = a + a2;
+    b = b + b2;
+  }
+}
+// The same of any terms: term(i, j, lanes, &first, &second).
 template <std::ptrdiff_t n, class Term, class Lanes>
 BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
-                           Term term) {
+                           const Term& term) {
   if constexpr (n == 1) {
     term(i, j, lanes, a, b);
   } else {
-    Vec a1, b1, a2, b2;
-    add_terms<n / 2>(i, j, lanes, a1, b1, term);
+    Vec a2, b2;
+    add_terms<n / 2>(i, j, lanes, a, b, term);
     add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, term);
-    a = a1 + a2;
-    b = b1 + b2;
+    a = a + a2;
+    b = b + b2;
   }
 }
 
-// Two running sums a column, updated with the terms of `at_once` rows at a time, added as a tree:
-// term(i, j, lanes, &first, &second) gives the terms of one vector.
+// Two running sums a column of rows [first, first + rows), updated with the terms of `at_once` rows
+// at a time, added as a tree.
 template <std::ptrdiff_t at_once, class Term>
-BNPP_INLINE void accumulate_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, double* sum1,
-                                    double* sum2, Term term) {
+BNPP_INLINE void accumulate_columns(std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t cols,
+                                    double* sum1, double* sum2, const Term& term) {
   for (std::ptrdiff_t j = 0; j < cols; ++j) sum1[j] = sum2[j] = 0;
   const auto add = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
@@ -290,9 +380,10 @@ BNPP_INLINE void accumulate_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, do
       store(sum2 + j, load(sum2 + j, lanes) + b, lanes);
     });
   };
-  std::ptrdiff_t i = 0;
-  for (; i + at_once <= rows; i += at_once) add(i, Count<at_once>{});
-  for (; i < rows; ++i) add(i, Count<1>{});
+  const std::ptrdiff_t end = first + rows;
+  std::ptrdiff_t i = first;
+  for (; i + at_once <= end; i += at_once) add(i, Count<at_once>{});
+  for (; i < end; ++i) add(i, Count<1>{});
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ template <class T, bool per_row>
 void weighted_moments_rows_of(const WeightedMomentsTile t) {
   sum_weighted_rows<T, per_row>(t, weighted_run_shift<T, per_row>(t, 0, t.tile.cols));
   const BlockSums& sums = t.tile.sums;
-  if (*t.count > 0 && poor_shift<T>(*sums.s1, *sums.s2, *t.count)) {
+  if (*t.count > 0 && poor_shift<T>(*sums.shift, *sums.s1, *sums.s2, *t.count)) {
     sum_weighted_rows<T, per_row>(t, as_shift<T>(*sums.shift + *sums.s1 / *t.count));
   }
 }
@@ -168,7 +168,7 @@ void weighted_moments_cols_of(const WeightedMomentsTile t) {
       bool again = false;
       for (std::ptrdiff_t k = piece.channel + c; k < piece.channel + c + channels; ++k) {
         const double n = t.count[k * t.count_step];
-        again = again || (n > 0 && poor_shift<T>(sums.s1[k], sums.s2[k], n));
+        again = again || (n > 0 && poor_shift<T>(sums.shift[k], sums.s1[k], sums.s2[k], n));
       }
       if (again) {
         sum_weighted_channels_again<T, per_row>(

@@ -17,6 +17,14 @@ struct GradSums {
   double g = 0, gx = 0;
 };
 
+/// About what the gradient sums of a channel are taken, given where its values lie: 0 where that is
+/// so near that sum g * x - center * sum g loses nothing that narrow gradients would show. There is
+/// nothing to subtract then, and the products are exact.
+inline double center_of_sums(DType dtype, double center, double var) {
+  constexpr double kNear = 16;  // standard deviations
+  return dtype != DType::float64 && center * center <= kNear * kNear * var ? 0 : center;
+}
+
 /// What the sums of one pair of tensors are taken of: g = dy where the mask has a bit (or is null).
 struct GradSumsOf {
   Operand::View dy, x;

@@ -128,6 +128,22 @@ void check_backward(const Check& check, const BatchNormSaved& saved, const Batch
   check.out_vector(grads.dvar, saved.x, saved.axis, "dvar");
 }
 
+namespace {
+
+// The centres for the sums; see center_of_sums. With weights, and with statistics that are not
+// those of x, the centres themselves.
+ChannelVector centers_of_sums(const BatchNormSaved& saved, const Sources& sources) {
+  ChannelVector centers = sources.center;
+  if (saved.frozen || saved.weights.given()) return centers;
+  for (std::size_t c = 0; c < centers.size(); ++c) {
+    const double as_x = centers[c] * sources.slope[c];  // in the units of the variance
+    if (center_of_sums(saved.x.dtype, as_x, saved.var[c]) == 0) centers[c] = 0;
+  }
+  return centers;
+}
+
+}  // namespace
+
 void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
                    const FinishGradients& finish) {
   const Plan plan(saved.x, saved.axis);
@@ -146,6 +162,7 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
                         saved.x.dtype, plan, threads);
 
   const Sources sources(saved);
+  const ChannelVector about = centers_of_sums(saved, sources);
   BlockGradSums sums(plan);
   InputGradient input(plan, !saved.frozen);
   const GradientTerms terms = input.terms(sums, sources.low.data(), sources.slope_of_all());
@@ -153,7 +170,7 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
       plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
         const GradSumsOf pair{tensors.dy.read(tile, worker), tensors.x.read(tile, worker),
-                              tensors.mask, sources.center};
+                              tensors.mask, about};
         double* const sum_gx = sums.at(1, block, tile.c0);
         grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sum_gx);
         if (weights.given()) {
@@ -163,6 +180,10 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
       },
       [&](std::int64_t begin, std::int64_t end) {
         sums.add_up(begin, end);
+        for (std::int64_t c = begin; c < end; ++c) {
+          const auto at = static_cast<std::size_t>(c);
+          terms.sum_gx[c] -= (sources.center[at] - about[at]) * terms.sum_g[c];
+        }
         finish(begin, end, terms);
       },
       [&](const Tile& tile, int worker) {

@@ -76,6 +76,7 @@ class Backward {
         input_(plan, true),
         terms_(input_.terms(sums_, nullptr, nullptr)),
         center_(index(plan.channels)),
+        about_(center_.size()),
         low_(weights.given() ? center_.size() : 0),
         group_center_(index(saved.groups)),
         group_low_(group_center_.size()) {}
@@ -86,8 +87,9 @@ class Backward {
                        &group_center_[index(begin)], &group_low_[index(begin)]},
                       end - begin);
     for (std::int64_t group = begin; group < end; ++group) {
-      std::fill_n(&center_[index(group * group_channels_)], group_channels_,
-                  group_center_[index(group)]);
+      const std::size_t first = index(group * group_channels_);
+      std::fill_n(&center_[first], group_channels_, group_center_[index(group)]);
+      std::fill_n(&about_[first], group_channels_, about(sample, group));
     }
     if (!weights_.given()) return;
     weights_.start(sample);
@@ -98,7 +100,7 @@ class Backward {
 
   void reduce(const Tile& tile, std::int64_t block, int worker) {
     const GradSumsOf pair{tensors_.dy.read(tile, worker), tensors_.x.read(tile, worker),
-                          tensors_.mask, center_};
+                          tensors_.mask, about_};
     double* const sum_gx = sums_.at(1, block, tile.c0);
     grad_sums(kernel_, plan_, pair, tile, sums_.at(0, block, tile.c0), sum_gx);
     if (weights_.given()) {
@@ -125,6 +127,14 @@ class Backward {
     return weights;
   }
 
+  // The centre for the sums of a group; see center_of_sums.
+  double about(std::int64_t sample, std::int64_t group) const {
+    const double center = group_center_[index(group)];
+    if (weights_.given()) return center;
+    return center_of_sums(saved_.x.dtype, center,
+                          saved_.var[index(sample * saved_.groups + group)]);
+  }
+
   // Values of a group, or the sum of their weights.
   double count_of(std::size_t group) const {
     if (!weights_.given()) return static_cast<double>(saved_.count);
@@ -137,9 +147,11 @@ class Backward {
     const std::size_t at = index(sample * saved_.groups + group);
     const double inv_std = saved_.inv_std[at];
     const double low = group_low_[index(group)];
+    const double from_sums = group_center_[index(group)] - about_[index(first)] + low;
     PairSum of_g{0, 0}, of_gx{0, 0};  // sum gamma * r * g and sum gamma * r^2 * g * xh
     for (std::int64_t c = first; c < last; ++c) {
-      const double dbeta = terms_.sum_g[c], dgamma = (terms_.sum_gx[c] - low * dbeta) * inv_std;
+      const double dbeta = terms_.sum_g[c],
+                   dgamma = (terms_.sum_gx[c] - from_sums * dbeta) * inv_std;
       parameters_.add(sample, c, dgamma, dbeta);
       const double a = saved_.gamma[index(c)] * inv_std;
       add_to(of_g, {a * dbeta, 0});
@@ -162,7 +174,7 @@ class Backward {
   BlockGradSums sums_;
   InputGradient input_;
   const GradientTerms terms_;
-  ChannelVector center_, low_, group_center_, group_low_;  // low_ only with weights
+  ChannelVector center_, about_, low_, group_center_, group_low_;  // low_ only with weights
 };
 
 void backward(const Check& check, const GroupNormSaved& saved, const GroupNormGrads& grads) {

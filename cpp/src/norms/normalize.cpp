@@ -64,6 +64,7 @@ void Normalize::apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, 
   args.offset = &offset_[static_cast<std::size_t>(tile.c0)];
   args.relu = relu_;
   args.stream = y_.stream();
+  args.wide = false;
   verbs.affine(args);
   y_.written(tile, worker);
 }

@@ -81,12 +81,16 @@ void get_centers(const BatchNormSaved& saved, std::int64_t begin, std::int64_t e
 namespace {
 
 // beta where y was kept: float32's part of it is representable beside y in every dtype but float64,
-// whose own beta is.
+// whose own beta is. The y of float32 was made with the float32 offset, which is its centre
+// therefore.
 Source source_of_y(const BatchNormSaved& saved, std::size_t c) {
-  const double beta = saved.beta[c], r = saved.inv_std[c];
-  const double center =
-      saved.y.dtype == DType::float64 ? beta : static_cast<double>(static_cast<float>(beta));
-  return {center, beta - center, r == 0 ? 0 : 1 / r / saved.gamma[c]};
+  const double beta = saved.beta[c], r = saved.inv_std[c], scale = saved.gamma[c] * r;
+  const double slope = r == 0 ? 0 : 1 / r / saved.gamma[c];
+  if (saved.y.dtype == DType::float64) return {beta, 0, slope};
+  const auto rounded = [](double v) { return static_cast<double>(static_cast<float>(v)); };
+  if (saved.y.dtype != DType::float32) return {rounded(beta), beta - rounded(beta), slope};
+  const double low = center_of(saved.y.dtype, saved.mean[c], saved.mean_low[c]).low * scale;
+  return {rounded(beta - low), low, slope};
 }
 
 }  // namespace

@@ -1,0 +1,200 @@
+// The SIMD alphabet in float32: Single, the same 16 lanes, for maps of float32 tensors, whose bound
+// leaves room for the few roundings they make. With parts.h and vec.h the only file that knows
+// vector types.
+#pragma once
+
+namespace bnpp::BNPP_ISA {
+namespace {
+
+#if defined(BNPP_SCALAR) || !defined(__GNUC__)
+constexpr int kSingleLanes = 1;
+using SinglePart = float;
+using SingleBits = bool;
+inline unsigned to_bits_single(SingleBits m) { return m; }
+inline SingleBits single_bits(unsigned bits, int from) { return bits >> from & 1u; }
+#else
+#if defined(__AVX512F__)
+constexpr int kSingleLanes = 16;
+#elif defined(__AVX__)
+constexpr int kSingleLanes = 8;
+#else
+constexpr int kSingleLanes = 4;
+#endif
+typedef float SinglePart __attribute__((vector_size(kSingleLanes * sizeof(float))));
+typedef std::int32_t SingleBits __attribute__((vector_size(kSingleLanes * sizeof(float))));
+
+inline unsigned to_bits_single(SingleBits m) {
+#if defined(__AVX512F__)
+  return static_cast<unsigned>(_mm512_movepi32_mask(reinterpret_cast<__m512i>(m)));
+#elif defined(__AVX__)
+  return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(m)));
+#elif defined(__SSE2__)
+  return static_cast<unsigned>(_mm_movemask_ps(reinterpret_cast<__m128>(m)));
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < kSingleLanes; ++i) bits |= (m[i] ? 1u : 0u) << i;
+  return bits;
+#endif
+}
+// The lanes whose bit is set, of the kSingleLanes bits that begin at `from`.
+inline SingleBits single_bits(unsigned bits, int from) {
+  SingleBits lane_bit;
+  for (int i = 0; i < kSingleLanes; ++i) lane_bit[i] = std::int32_t{1} << (from + i);
+  const SingleBits all = (SingleBits{} + static_cast<std::int32_t>(bits)) & lane_bit;
+  return all == lane_bit;
+}
+#endif
+constexpr int kSingles = kLanes / kSingleLanes;
+
+struct Single {
+  SinglePart p[kSingles];
+};
+struct SingleMask {
+  SingleBits p[kSingles];
+};
+
+inline Single splat_single(float v) {
+  Single r;
+  for (int i = 0; i < kSingles; ++i) r.p[i] = v - SinglePart{};
+  return r;
+}
+inline Single operator+(Single a, Single b) {
+  for (int i = 0; i < kSingles; ++i) a.p[i] = a.p[i] + b.p[i];
+  return a;
+}
+inline Single operator-(Single a, Single b) {
+  for (int i = 0; i < kSingles; ++i) a.p[i] = a.p[i] - b.p[i];
+  return a;
+}
+inline Single operator*(Single a, Single b) {
+  for (int i = 0; i < kSingles; ++i) a.p[i] = a.p[i] * b.p[i];
+  return a;
+}
+inline SingleMask positive(Single a) {
+  SingleMask m;
+  for (int i = 0; i < kSingles; ++i) m.p[i] = a.p[i] > 0.0f;
+  return m;
+}
+inline Single choose(SingleMask m, Single a, Single b) {
+  for (int i = 0; i < kSingles; ++i) a.p[i] = m.p[i] ? a.p[i] : b.p[i];
+  return a;
+}
+// max(a, 0), which keeps NaN.
+inline Single relu(Single a) {
+  for (int i = 0; i < kSingles; ++i) a.p[i] = a.p[i] <= 0.0f ? SinglePart{} : a.p[i];
+  return a;
+}
+inline unsigned to_bits(SingleMask m) {
+  unsigned bits = 0;
+  for (int i = 0; i < kSingles; ++i) bits |= to_bits_single(m.p[i]) << (i * kSingleLanes);
+  return bits;
+}
+
+inline Single load_single(const float* from, Full = {}) {
+  Single r;
+  for (int i = 0; i < kSingles; ++i) {
+    __builtin_memcpy(&r.p[i], from + i * kSingleLanes, sizeof(r.p[i]));
+  }
+  return r;
+}
+inline void store(float* to, Single v, Full = {}) {
+  for (int i = 0; i < kSingles; ++i) {
+    __builtin_memcpy(to + i * kSingleLanes, &v.p[i], sizeof(v.p[i]));
+  }
+}
+// The first n > 0 lanes of one part, or all: the others 0, or not stored.
+#if defined(__AVX512F__)
+inline __mmask16 first_singles(std::ptrdiff_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+inline SinglePart load_first_singles(const float* from, std::ptrdiff_t n) {
+  return reinterpret_cast<SinglePart>(_mm512_maskz_loadu_ps(first_singles(n), from));
+}
+inline void store_first_singles(float* to, SinglePart v, std::ptrdiff_t n) {
+  _mm512_mask_storeu_ps(to, first_singles(n), reinterpret_cast<__m512>(v));
+}
+#elif defined(__AVX2__)
+inline __m256i first_singles(std::ptrdiff_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline SinglePart load_first_singles(const float* from, std::ptrdiff_t n) {
+  return reinterpret_cast<SinglePart>(_mm256_maskload_ps(from, first_singles(n)));
+}
+inline void store_first_singles(float* to, SinglePart v, std::ptrdiff_t n) {
+  _mm256_maskstore_ps(to, first_singles(n), reinterpret_cast<__m256>(v));
+}
+#else
+inline std::size_t bytes_of_singles(std::ptrdiff_t n) {
+  return static_cast<std::size_t>(n < kSingleLanes ? n : kSingleLanes) * sizeof(float);
+}
+inline SinglePart load_first_singles(const float* from, std::ptrdiff_t n) {
+  SinglePart v = {};
+  __builtin_memcpy(&v, from, bytes_of_singles(n));
+  return v;
+}
+inline void store_first_singles(float* to, SinglePart v, std::ptrdiff_t n) {
+  __builtin_memcpy(to, &v, bytes_of_singles(n));
+}
+#endif
+// The untouched lanes are 0.
+inline Single load_single(const float* from, Some some) {
+  Single r;
+  for (int i = 0; i < kSingles; ++i) {
+    const std::ptrdiff_t n = some.n - i * kSingleLanes;
+    r.p[i] = n > 0 ? load_first_singles(from + i * kSingleLanes, n) : SinglePart{};
+  }
+  return r;
+}
+inline void store(float* to, Single v, Some some) {
+  for (int i = 0; i < kSingles; ++i) {
+    const std::ptrdiff_t n = some.n - i * kSingleLanes;
+    if (n > 0) store_first_singles(to + i * kSingleLanes, v.p[i], n);
+  }
+}
+
+// Past the caches, under the rules of the stream of a Vec.
+inline void stream(float* to, Single v) {
+  for (int i = 0; i < kSingles; ++i) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(to + i * kSingleLanes, reinterpret_cast<__m512>(v.p[i]));
+#elif defined(__AVX__)
+    _mm256_stream_ps(to + i * kSingleLanes, reinterpret_cast<__m256>(v.p[i]));
+#elif defined(__SSE2__) && !defined(BNPP_SCALAR)
+    _mm_stream_ps(to + i * kSingleLanes, reinterpret_cast<__m128>(v.p[i]));
+#else
+    store(to + i * kSingleLanes, v);  // not to be called
+#endif
+  }
+}
+
+// What kernels of either arithmetic say: V is Vec or Single.
+template <class V>
+struct Arithmetic;
+template <>
+struct Arithmetic<Vec> {
+  using Number = double;
+  static constexpr int parts = kParts;
+  static Vec splat_number(double v) { return splat(v); }
+  template <class T, class Lanes>
+  static Vec load_from(const T* from, Lanes lanes) {
+    return load(from, lanes);
+  }
+  static Mask mask(unsigned bits) { return mask_from_bits(bits); }
+};
+template <>
+struct Arithmetic<Single> {
+  using Number = float;
+  static constexpr int parts = kSingles;
+  static Single splat_number(double v) { return splat_single(static_cast<float>(v)); }
+  template <class Lanes>
+  static Single load_from(const float* from, Lanes lanes) {
+    return load_single(from, lanes);
+  }
+  static SingleMask mask(unsigned bits) {
+    SingleMask m;
+    for (int i = 0; i < kSingles; ++i) m.p[i] = single_bits(bits, i * kSingleLanes);
+    return m;
+  }
+};
+
+}  // namespace
+}  // namespace bnpp::BNPP_ISA
