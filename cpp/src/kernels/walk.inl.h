@@ -18,17 +18,10 @@ namespace {
 constexpr std::ptrdiff_t kPieceColumns = 1024;
 // The same where several rows are read at once, which shall stay there, too.
 constexpr std::ptrdiff_t kSharedColumns = 256;
-// Rows that share one load of the parameters in layout cols, where the registers suffice, and the
-// columns of a piece of them, which shall stay in the first-level cache.
-constexpr std::ptrdiff_t kRowsAtOnce = kParts <= 2 ? 4 : 1;
+// Rows that share one load of the parameters in layout cols, where the registers suffice.
 template <class V>
-constexpr std::ptrdiff_t kRowsAtOnceOf = kRowsAtOnce;
-template <class V>
-constexpr std::ptrdiff_t kColumnsAtOnceOf = kSharedColumns;
-template <>
-constexpr std::ptrdiff_t kRowsAtOnceOf<Single> = kSingles <= 2 ? 2 : 1;
-template <>
-constexpr std::ptrdiff_t kColumnsAtOnceOf<Single> = kPieceColumns;
+constexpr std::ptrdiff_t kRowsAtOnceOf = Arithmetic<V>::parts <= 2 ? 4 : 1;
+constexpr std::ptrdiff_t kRowsAtOnce = kRowsAtOnceOf<Vec>;
 // Rows whose terms are added before they join the sums of columns, over so many tensors. Rows of a
 // power of two share their place in the first-level cache, which holds about twelve such lines:
 // eight, and the prefetched ones later.
@@ -216,7 +209,7 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
                                   BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
     }
   } else {
-    for_each_piece(t, kColumnsAtOnceOf<V>, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
+    for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
       ColumnsOf<Number> spread[n];
       const Number* columns[n];
       for (int k = 0; k < n; ++k) {
