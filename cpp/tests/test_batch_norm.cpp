@@ -99,7 +99,7 @@ void matches_the_formula() {
     for (std::int64_t i = 0; i < n; ++i) {
       for (std::int64_t j = 0; j < s; ++j) {
         const double expected = (x[at(i, j)] - mean) / std::sqrt(var + 1e-5);
-        CHECK(std::abs(y[at(i, j)] - expected) <= 1.2e-7 * std::abs(expected) + 1e-9);
+        CHECK(std::abs(y[at(i, j)] - expected) <= 0x1p-22 * std::abs(expected) + 1e-9);
       }
     }
   }
@@ -129,7 +129,7 @@ void what_has_no_weight_is_padding() {
   run(3, {}, short_y, short_dx, short_dgamma);
   for (std::size_t i = 0; i < 6; ++i) {
     CHECK(y[i] == short_y[i]);
-    CHECK(dx[i] == short_dx[i]);
+    CHECK(std::abs(dx[i] - short_dx[i]) <= 0x1p-22f);  // other roundings, of terms below 1
   }
   CHECK(dgamma == short_dgamma);
   CHECK(dx[6] == 0 && dx[7] == 0);
