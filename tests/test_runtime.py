@@ -284,3 +284,25 @@ def test_a_keyboard_interrupt_leaves_everything_usable():
     after = layer.count
     assert np.array_equal(layer(inputs[0]), bnpp.batch_norm(inputs[0])[0])
     assert layer.count == after + 1
+
+
+def test_numpy_is_all_that_is_needed():
+    """What else is installed cannot be imported, and is not missed."""
+    program = """if True:
+        import sys
+
+        class NumPyOnly:
+            def find_spec(self, name, path=None, target=None):
+                top = name.partition(".")[0]
+                if top in sys.stdlib_module_names or top in ("numpy", "bnpp"):
+                    return None
+                raise ModuleNotFoundError(f"{name} is not to be imported", name=name)
+
+        sys.meta_path.insert(0, NumPyOnly())
+        import bnpp
+        bnpp.BatchNorm(2).eval().train()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

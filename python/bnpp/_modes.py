@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from typing_extensions import Self
-
-Layer = TypeVar("Layer", bound="TwoModes")
+if TYPE_CHECKING:  # which only type checkers bring along
+    from typing_extensions import Self
 
 
 class TwoModes:
