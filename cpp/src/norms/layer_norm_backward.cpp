@@ -140,23 +140,27 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
   const ColumnArray gamma(saved.gamma);
   RowGradients rows(saved, plan, threads);
   ParameterGrads parameters(plan, x.dtype);
+  // What both passes read.
+  const auto inputs = [&](auto t, const Tile& tile, int worker) {
+    const Operand::View g = dy.read(tile, worker), in = input.read(tile, worker),
+                        w = weights.read(tile, worker);
+    t.dy = g.data;
+    t.dy_stride = g.stride;
+    t.x = in.data;
+    t.x_stride = in.stride;
+    t.weights = w.data;
+    t.weights_stride = w.stride;
+    t.rows = plan.rows(tile);
+    t.cols = plan.cols(tile);
+    t.gamma = gamma.array(0) + tile.i0;
+    return t;
+  };
   reduce_finish_map_rows(
       plan, threads, 2 * size_of(x.dtype),
       [&](const Tile& tile, std::int64_t piece, int worker) {
         const RowScalars row(saved, tile);
-        const Operand::View g = dy.read(tile, worker), in = input.read(tile, worker),
-                            w = weights.read(tile, worker);
-        RowGradSumsTile t{};
-        t.dy = g.data;
-        t.dy_stride = g.stride;
-        t.x = in.data;
-        t.x_stride = in.stride;
-        t.weights = w.data;
-        t.weights_stride = w.stride;
-        t.rows = plan.rows(tile);
-        t.cols = plan.cols(tile);
+        auto t = inputs(RowGradSumsTile{}, tile, worker);
         t.center = row.center;
-        t.gamma = gamma.array(0) + tile.i0;
         t.sum_h = rows.sum_h(tile, piece, worker);
         t.sum_hx = rows.sum_hx(tile, piece, worker);
         kernel.grad_sums(t);
@@ -165,25 +169,15 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
       [&](const Tile& tile, std::int64_t block, int worker) {
         if (plan.is_first_of_block(tile, block)) parameters.clear(tile, block);
         const RowScalars row(saved, tile);
-        const Operand::View g = dy.read(tile, worker), in = input.read(tile, worker),
-                            w = weights.read(tile, worker), out = dx.write(tile, worker);
-        RowGradInputTile t{};
-        t.dy = g.data;
-        t.dy_stride = g.stride;
-        t.x = in.data;
-        t.x_stride = in.stride;
-        t.weights = w.data;
-        t.weights_stride = w.stride;
+        const Operand::View out = dx.write(tile, worker);
+        auto t = inputs(RowGradInputTile{}, tile, worker);
         t.dx = out.data;
         t.dx_stride = out.stride;
-        t.rows = plan.rows(tile);
-        t.cols = plan.cols(tile);
         t.center = row.center;
         t.scale = row.scale;
         t.shift = row.shift;
         t.b = rows.b(tile, worker);
         t.c = rows.c(tile, worker);
-        t.gamma = gamma.array(0) + tile.i0;
         const auto columns = [&](int array) {
           double* sums = parameters.of_block(array, block);
           return sums == nullptr ? nullptr : sums + tile.i0;
