@@ -34,7 +34,7 @@ constexpr std::int64_t kGroupsPart = 2;
 // Values of a tile that stays in the second-level cache, with those of two more tensors.
 constexpr std::int64_t kSmallTile = 32768;
 // Values of a tile of whole rows.
-constexpr std::int64_t kMapTile = 16384;
+constexpr std::int64_t kMapTile = 65536;
 // Tiles to have for threads to share, if the channels suffice.
 constexpr std::int64_t kColsTasks = 8;
 

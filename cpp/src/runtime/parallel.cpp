@@ -32,10 +32,13 @@ constexpr int kMaxThreads = 1024;
 // process; some, so that a limit above the cores can be tried out.
 constexpr int kThreadsPerCore = 4, kThreadsAtLeast = 16;
 
-int sensible_threads() {
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  return std::max(kThreadsAtLeast, kThreadsPerCore * cores);
+// Asked for once: glibc reads a file to count the cores, which takes longer than a small call.
+int cores() {
+  static const int n = static_cast<int>(std::thread::hardware_concurrency());
+  return n;
 }
+
+int sensible_threads() { return std::max(kThreadsAtLeast, kThreadsPerCore * cores()); }
 
 std::atomic<std::int64_t> min_work{kMinWork};
 thread_local int thread_limit = 0;
@@ -64,7 +67,7 @@ int available_threads() {
 }
 #elif defined(BNPP_STD_THREADS)
 int available_threads() {
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return std::max(1, cores());
 }
 #else
 int available_threads() { return 1; }
