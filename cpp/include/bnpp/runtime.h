@@ -28,7 +28,8 @@ int set_thread_limit(int n);
 /// The bytes each thread must have to work on before one more is used. Returns the value before.
 std::int64_t set_min_work(std::int64_t bytes);
 
-/// Outputs of more than `bytes` are written past the caches. Returns the value before.
+/// Outputs of calls on more than `bytes`, inputs and outputs together, are written past the caches.
+/// Returns the value before.
 std::int64_t set_stream_above(std::int64_t bytes);
 
 /// How this library was built: "openmp", "threads" or "serial".

@@ -38,7 +38,8 @@ void apply(const Affine& map, const ConstTensor& x, const Tensor& y, int axis) {
     args.center = &center[c];
     args.scale = &map.scale[c];
     args.offset = &map.shift[c];
-    args.stream = output.stream();
+    args.stream = output.stream(2);
+    args.ahead = output.ahead(2);
     args.wide = true;
     kernel.affine(args);
     output.written(tile, worker);

@@ -30,10 +30,6 @@ void affine_tile(const AffineTile& tile, Has has) {
                            const Params<3, V>& params) BNPP_INLINE_LAMBDA {
     using A = Arithmetic<V>;
     const auto& [center, scale, offset] = params.p;
-    if constexpr (layout == Layout::rows) {
-      foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
-      if (has.residual) foresee(t.rows, residual + i * t.residual_stride, j, t.residual_stride);
-    }
     V shift = offset;
     if (has.residual) {
       shift = shift + A::load_from(residual + i * t.residual_stride + j, lanes);
@@ -43,11 +39,16 @@ void affine_tile(const AffineTile& tile, Has has) {
     if (has.relu) z = relu(z);
     put<how>(y + i * t.y_stride + j, z, lanes);
   };
+  const auto foresee = [&](std::ptrdiff_t i, std::ptrdiff_t j) BNPP_INLINE_LAMBDA {
+    prefetch(x + i * t.x_stride + j);
+    if (has.residual) prefetch(residual + i * t.residual_stride + j);
+    if (how == Store::cached) prefetch(y + i * t.y_stride + j);
+  };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how, V>(t, y, t.y_stride, values, element);
+    walk_streamed<layout, how, V>(t, y, t.y_stride, values, element, foresee);
     fence();
   } else {
-    walk<layout, V>(t, values, element);
+    walk<layout, V>(t, values, element, foresee);
   }
 }
 

@@ -18,7 +18,6 @@ void combine_tile(const CombineTile t) {
                            const Params<5>& params) BNPP_INLINE_LAMBDA {
     const auto& [center, a, b, d, c] = params.p;
     const auto source = [&](const T* from, std::ptrdiff_t stride) BNPP_INLINE_LAMBDA {
-      if constexpr (layout == Layout::rows) foresee(t.rows, from + i * stride, j, stride);
       return load(from + i * stride + j, lanes);
     };
     const auto held = [&](Vec w, bool here) BNPP_INLINE_LAMBDA {
@@ -31,11 +30,17 @@ void combine_tile(const CombineTile t) {
     if (u != nullptr) z = a * held(source(u, t.u_stride), !t.mask_out) + z;
     put<how>(out + i * t.out_stride + j, held(z, t.mask_out), lanes);
   };
+  const auto foresee = [&](std::ptrdiff_t i, std::ptrdiff_t j) BNPP_INLINE_LAMBDA {
+    if (u != nullptr) prefetch(u + i * t.u_stride + j);
+    if (v != nullptr) prefetch(v + i * t.v_stride + j);
+    if (x != nullptr) prefetch(x + i * t.x_stride + j);
+    if (how == Store::cached) prefetch(out + i * t.out_stride + j);
+  };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how>(t, out, t.out_stride, values, element);
+    walk_streamed<layout, how>(t, out, t.out_stride, values, element, foresee);
     fence();
   } else {
-    walk<layout>(t, values, element);
+    walk<layout>(t, values, element, foresee);
   }
 }
 

@@ -26,10 +26,6 @@ void grad_input_tile(const GradInputTile& tile, Has has) {
                            const Params<4, V>& params) BNPP_INLINE_LAMBDA {
     using A = Arithmetic<V>;
     const auto& [center, a, b, c] = params.p;
-    if constexpr (layout == Layout::rows) {
-      foresee(t.rows, dy + i * t.dy_stride, j, t.dy_stride);
-      if (has.x) foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
-    }
     V g = A::load_from(dy + i * t.dy_stride + j, lanes);
     if (has.mask) g = masked<V>(g, t.mask + i * t.mask_stride + j / 8, lanes);
     V d = a * g;
@@ -37,11 +33,16 @@ void grad_input_tile(const GradInputTile& tile, Has has) {
     if (has.dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
     put<how>(dx + i * t.dx_stride + j, d, lanes);
   };
+  const auto foresee = [&](std::ptrdiff_t i, std::ptrdiff_t j) BNPP_INLINE_LAMBDA {
+    prefetch(dy + i * t.dy_stride + j);
+    if (has.x) prefetch(x + i * t.x_stride + j);
+    if (how == Store::cached) prefetch(dx + i * t.dx_stride + j);
+  };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how, V>(t, dx, t.dx_stride, values, element);
+    walk_streamed<layout, how, V>(t, dx, t.dx_stride, values, element, foresee);
     fence();
   } else {
-    walk<layout, V>(t, values, element);
+    walk<layout, V>(t, values, element, foresee);
   }
 }
 

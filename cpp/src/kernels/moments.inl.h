@@ -68,7 +68,7 @@ inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
   const Vec values = n < kLanes ? load(x, Some{n}) : load(x);
   const double first = first_lane(values), share = 1.0 / static_cast<double>(n);
   const Vec d = first_of(values - splat(first), n, splat(0));
-  const double mean = first + plain_sum(d) * share, square = plain_sum(d * d) * share;
+  const double mean = first + sum(d) * share, square = sum(d * d) * share;
   return first_lane(shift_of<T>(splat(mean), splat(square)));
 }
 
@@ -183,12 +183,16 @@ BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSum
                              const Term& term) {
   constexpr std::ptrdiff_t part = kAddsAPart * at_once;
   Columns part1, part2;
-  for (std::ptrdiff_t j = 0; j < cols; ++j) {
-    sums.hi1[j] = sums.lo1[j] = sums.hi2[j] = sums.lo2[j] = 0;
-  }
+  for (std::ptrdiff_t j = 0; j < cols; ++j) sums.lo1[j] = sums.lo2[j] = 0;
   for (std::ptrdiff_t first = 0; first < rows; first += part) {
-    const std::ptrdiff_t left = rows - first;
-    accumulate_columns<at_once>(first, left < part ? left : part, cols, part1.at, part2.at, term);
+    const std::ptrdiff_t left = rows - first, n = left < part ? left : part;
+    double *to1 = part1.at, *to2 = part2.at;
+    if (first == 0) {
+      to1 = sums.hi1.at;
+      to2 = sums.hi2.at;
+    }
+    accumulate_columns<at_once>(first, n, cols, to1, to2, term);
+    if (first == 0) continue;
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
       join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
       join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);

@@ -29,6 +29,8 @@ inline Narrow<T> narrow(Part p) {
   return from_double<T>(p);
 }
 inline Part spread(double v) { return v; }
+template <int lane>
+inline Part from_lane(Part p);  // not to be called
 inline Part fused(Part a, Part b, Part c) { return __builtin_fma(a, b, c); }
 inline Part root(Part a) { return __builtin_sqrt(a); }
 #else
@@ -80,6 +82,22 @@ inline PartBits from_bits(unsigned bits, int from) {
   return all == lane_bit;
 }
 inline Part spread(double v) { return v - Part{}; }  // v + 0 would lose the sign of -0
+// The lanes from `lane` on, those before after them.
+template <int lane>
+inline Part from_lane(Part p) {
+#if defined(__AVX512F__)
+  const auto v = reinterpret_cast<__m512d>(p);
+  return reinterpret_cast<Part>(lane == 1 ? _mm512_permute_pd(v, 0x55)
+                                : lane == 2 ? _mm512_shuffle_f64x2(v, v, 0x39)
+                                            : _mm512_shuffle_f64x2(v, v, 0x4e));
+#elif defined(__AVX__)
+  const auto v = reinterpret_cast<__m256d>(p);
+  return reinterpret_cast<Part>(lane == 1 ? _mm256_permute_pd(v, 0x5)
+                                          : _mm256_permute2f128_pd(v, v, 0x01));
+#else
+  return Part{p[1], p[0]};
+#endif
+}
 inline Part fused(Part a, Part b, Part c) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Part>(_mm512_fmadd_pd(
@@ -111,10 +129,33 @@ template <class T>
 inline Narrow<T> narrow(Part p) {
   return __builtin_convertvector(p, Narrow<T>);
 }
-#if defined(__AVX512F__)  // where g++ 12 makes two half conversions of one
+// g++ 12 makes two half conversions of one, through memory, or one of each element.
+#if defined(__AVX512F__)
 template <>
 inline Part widen<float>(Narrow<float> n) {
   return reinterpret_cast<Part>(_mm512_maskz_cvtps_pd(0xff, reinterpret_cast<__m256>(n)));
+}
+#elif defined(__AVX__)
+template <>
+inline Part widen<float>(Narrow<float> n) {
+  return reinterpret_cast<Part>(_mm256_cvtps_pd(reinterpret_cast<__m128>(n)));
+}
+template <>
+inline Narrow<float> narrow<float>(Part p) {
+  return reinterpret_cast<Narrow<float>>(_mm256_cvtpd_ps(reinterpret_cast<__m256d>(p)));
+}
+#elif defined(__SSE2__)
+template <>
+inline Part widen<float>(Narrow<float> n) {
+  const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(&n));
+  return reinterpret_cast<Part>(_mm_cvtps_pd(_mm_castsi128_ps(bits)));
+}
+template <>
+inline Narrow<float> narrow<float>(Part p) {
+  const __m128 low = _mm_cvtpd_ps(reinterpret_cast<__m128d>(p));
+  Narrow<float> n;
+  __builtin_memcpy(&n, &low, sizeof(n));
+  return n;
 }
 #endif
 

@@ -81,6 +81,7 @@ struct AffineTile {
   const double *center, *scale, *offset;
   bool relu;
   bool stream;  // y will not be read soon: write it past the caches
+  bool ahead;   // rows lie beyond the second-level cache: ask for them in time
   bool wide;    // in float64 whatever the dtype
 };
 
@@ -105,7 +106,7 @@ struct GradInputTile {
   std::ptrdiff_t dy_stride, x_stride, mask_stride, dx_stride, dresidual_stride;
   std::ptrdiff_t rows, cols, repeat;
   const double *center, *a, *b, *c;
-  bool stream;  // as above, of dx
+  bool stream, ahead;  // as above, of dx
 };
 
 // out = a * u + b * v + (d * (x - center) + c). Where there is a mask, u or out is 0 without its
@@ -117,8 +118,8 @@ struct CombineTile {
   std::ptrdiff_t u_stride, v_stride, x_stride, mask_stride, out_stride;
   std::ptrdiff_t rows, cols, repeat;
   const double *center, *a, *b, *d, *c;
-  bool mask_out;  // the mask is out's, not u's
-  bool stream;    // as above, of out
+  bool mask_out;       // the mask is out's, not u's
+  bool stream, ahead;  // as above, of out
 };
 
 // The weights of a tile, at least 0: float64 where x is, else float32. Those of row i begin at

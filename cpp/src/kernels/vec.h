@@ -338,39 +338,30 @@ inline Vec two_sum(Vec a, Vec b, Vec& error) {
   return sum;
 }
 
-// The sum of all lanes of hi + lo, in one fixed tree: the upper half folded upon the lower, four
-// times.
-template <std::ptrdiff_t half>
-inline void fold(double* hi, double* lo) {
-  for (std::ptrdiff_t i = 0; i < half; ++i) {
-    const double a = hi[i], b = hi[i + half], sum = a + b, from_b = sum - a;
-    lo[i] += lo[i + half] + ((a - (sum - from_b)) + (b - from_b));
-    hi[i] = sum;
+// The upper half of the lanes folded upon the lower, of hi + lo.
+inline void fold_part(Part& hi, Part& lo, Part upper_hi, Part upper_lo) {
+  const Part sum = hi + upper_hi, from_upper = sum - hi;
+  lo = lo + (upper_lo + ((hi - (sum - from_upper)) + (upper_hi - from_upper)));
+  hi = sum;
+}
+template <int half>
+inline void fold(Vec& hi, Vec& lo) {
+  if constexpr (half >= kPartLanes) {
+    constexpr int n = half / kPartLanes;
+    for (int i = 0; i < n; ++i) fold_part(hi.p[i], lo.p[i], hi.p[i + n], lo.p[i + n]);
+  } else {
+    fold_part(hi.p[0], lo.p[0], from_lane<half>(hi.p[0]), from_lane<half>(lo.p[0]));
   }
 }
-inline PairSum sum_lanes(Vec high, Vec low) {
-  double hi[kLanes], lo[kLanes];
-  store(hi, high);
-  store(lo, low);
+// The sum of all lanes of hi + lo, in one fixed tree.
+inline PairSum sum_lanes(Vec hi, Vec lo) {
   fold<8>(hi, lo);
   fold<4>(hi, lo);
   fold<2>(hi, lo);
   fold<1>(hi, lo);
-  return {hi[0], lo[0]};
+  return {first_lane(hi), first_lane(lo)};
 }
-// In the same tree, but plainly.
-inline double plain_sum(Vec v) {
-  double lanes[kLanes];
-  store(lanes, v);
-  for (std::ptrdiff_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::ptrdiff_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
-}
-inline double sum(Vec v) {
-  const PairSum s = sum_lanes(v, splat(0));
-  return s.hi;
-}
+inline double sum(Vec v) { return sum_lanes(v, splat(0)).hi; }
 
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

@@ -197,18 +197,23 @@ struct Params {
   V p[n];
 };
 
-// element(i, j, lanes, params) for every vector of the tile, stored.
-template <Layout layout, class V = Vec, int n, class Tile, class Element>
-BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element element) {
+// element(i, j, lanes, params) for every vector of the tile, stored; foresee(i, j) asks for the
+// lines that a vector reads and writes.
+template <Layout layout, class V = Vec, int n, class Tile, class Element, class Foresee>
+BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element element,
+                      Foresee foresee) {
   using Number = typename Arithmetic<V>::Number;
   if constexpr (layout == Layout::rows) {
     Params<n, V> params;
     for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::splat_number(*values[k]);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes)
-                                  BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
+      for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+        if (t.rows > 1 && j < kForeseen) foresee(i + 1, j);
+        element(i, j, lanes, params);
+      });
     }
   } else {
+    constexpr std::ptrdiff_t at_once = kRowsAtOnceOf<V>;
     for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
       ColumnsOf<Number> spread[n];
       const Number* columns[n];
@@ -224,9 +229,16 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
           }
         });
       };
-      constexpr std::ptrdiff_t at_once = kRowsAtOnceOf<V>;
+      const auto foresee_rows = [&](std::ptrdiff_t i) {
+        for (std::ptrdiff_t r = 0; r < at_once; ++r) {
+          for (std::ptrdiff_t j = 0; j < piece.cols; j += kLanes) foresee(i + r, piece.begin + j);
+        }
+      };
       std::ptrdiff_t i = 0;
-      for (; i + at_once <= t.rows; i += at_once) rows(i, Count<at_once>{});
+      for (; i + at_once <= t.rows; i += at_once) {
+        if (t.ahead) foresee_rows(i + at_once);
+        rows(i, Count<at_once>{});
+      }
       if constexpr (at_once > 1) {
         for (; i < t.rows; ++i) rows(i, Count<1>{});
       }
@@ -237,17 +249,21 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
 // The same for an output that is streamed: whole vectors begin on lines, a partial one comes before
 // the first. In layout cols the rows are one run, whose vectors cross from row to row, so that
 // there is one partial line at the start and one at the end; i is 0 then and j counts on.
-template <Layout layout, Store how, class V = Vec, int n, class T, class Tile, class Element>
+template <Layout layout, Store how, class V = Vec, int n, class T, class Tile, class Element,
+          class Foresee>
 BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_stride,
-                               const double* const (&values)[n], Element element) {
+                               const double* const (&values)[n], Element element,
+                               Foresee foresee) {
   using Number = typename Arithmetic<V>::Number;
   if constexpr (layout == Layout::rows) {
     Params<n, V> params;
     for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::splat_number(*values[k]);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       for_each_vector_after(stream_head<how>(out + i * out_stride), t.cols,
-                            [&](std::ptrdiff_t j, auto lanes)
-                                BNPP_INLINE_LAMBDA { element(i, j, lanes, params); });
+                            [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+                              if (t.rows > 1 && j < kForeseen) foresee(i + 1, j);
+                              element(i, j, lanes, params);
+                            });
     }
   } else {
     const std::ptrdiff_t size = t.rows * t.cols;
@@ -359,18 +375,21 @@ BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec&
   }
 }
 
-// Two running sums a column of rows [first, first + rows), updated with the terms of `at_once` rows
-// at a time, added as a tree.
+// Two sums a column of rows [first, first + rows), at least one: running sums of the terms of
+// `at_once` rows at a time, added as a tree.
 template <std::ptrdiff_t at_once, class Term>
 BNPP_INLINE void accumulate_columns(std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t cols,
                                     double* sum1, double* sum2, const Term& term) {
-  for (std::ptrdiff_t j = 0; j < cols; ++j) sum1[j] = sum2[j] = 0;
   const auto add = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
       Vec a, b;
       add_terms<decltype(count)::value>(i, j, lanes, a, b, term);
-      store(sum1 + j, load(sum1 + j, lanes) + a, lanes);
-      store(sum2 + j, load(sum2 + j, lanes) + b, lanes);
+      if (i > first) {
+        a = load(sum1 + j, lanes) + a;
+        b = load(sum2 + j, lanes) + b;
+      }
+      store(sum1 + j, a, lanes);
+      store(sum2 + j, b, lanes);
     });
   };
   const std::ptrdiff_t end = first + rows;

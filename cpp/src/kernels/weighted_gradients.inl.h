@@ -72,10 +72,6 @@ void weighted_grad_input_of(const WeightedGradInputTile tile) {
     const auto& [center, a, b, c] = params.p;
     const Vec g = masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
                                                t.mask + i * t.mask_stride + j / 8, lanes);
-    if constexpr (layout == Layout::rows) {
-      foresee(t.rows, dy + i * t.dy_stride, j, t.dy_stride);
-      foresee(t.rows, x + i * t.x_stride, j, t.x_stride);
-    }
     Vec d = a * g;
     // Whole runs without weight need no x.
     if (layout == Layout::cols || !per_row || weights.of_row(i) > 0) {
@@ -86,10 +82,15 @@ void weighted_grad_input_of(const WeightedGradInputTile tile) {
     if (dresidual != nullptr) store(dresidual + i * t.dresidual_stride + j, g, lanes);
     put<how>(dx + i * t.dx_stride + j, d, lanes);
   };
+  const auto foresee = [&](std::ptrdiff_t i, std::ptrdiff_t j) BNPP_INLINE_LAMBDA {
+    prefetch(dy + i * t.dy_stride + j);
+    prefetch(x + i * t.x_stride + j);
+    if (how == Store::cached) prefetch(dx + i * t.dx_stride + j);
+  };
   if constexpr (how == Store::cached) {
-    walk<layout>(t, values, element);
+    walk<layout>(t, values, element, foresee);
   } else if constexpr (layout == Layout::rows) {
-    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element);
+    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element, foresee);
   } else {
     // Row by row, as every row has its own weights.
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {

@@ -39,7 +39,10 @@ void Combine::apply(const Verbs& verbs, const Views& from, const Operand& out, c
   args.b = &b_[first];
   args.d = &d_[first];
   args.c = &k_[first];
-  args.stream = out.stream();
+  int tensors = 1;
+  for (const void* source : {args.u, args.v, args.x}) tensors += source != nullptr ? 1 : 0;
+  args.stream = out.stream(tensors);
+  args.ahead = out.ahead(tensors);
   verbs.combine(args);
   out.written(tile, worker);
 }

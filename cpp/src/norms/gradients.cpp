@@ -56,7 +56,9 @@ void InputGradient::map(const GradTensors& t, const ChannelVector& center, const
   args.a = &a_[first];
   args.b = &b_[first];
   args.c = &c_[first];
-  args.stream = t.dx.stream();
+  const int tensors = 2 + (uses_x_ ? 1 : 0) + (dresidual.data != nullptr ? 1 : 0);
+  args.stream = t.dx.stream(tensors);
+  args.ahead = t.dx.ahead(tensors);
   verb(args);
   t.dx.written(tile, worker);
   t.dresidual.written(tile, worker);

@@ -100,7 +100,7 @@ LayerNormSaved forward(const Check& check, const LayerNormArgs& args, bool rms) 
         t.shift = row.shift;
         t.gamma = scale.array(0) + tile.i0;
         t.beta = beta.array(0) + tile.i0;
-        t.stream = output.stream();
+        t.stream = output.stream(2);
         kernel.affine(t);
         output.written(tile, worker);
       });

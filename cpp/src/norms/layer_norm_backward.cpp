@@ -186,7 +186,7 @@ void backward(const Check& check, const LayerNormSaved& saved, const LayerNormGr
         t.dbeta = columns(1);
         t.dgamma_low = columns(2);
         t.dbeta_low = columns(3);
-        t.stream = dx.stream();
+        t.stream = dx.stream(3);
         kernel.grad_input(t);
         dx.written(tile, worker);
       });

@@ -63,7 +63,9 @@ void Normalize::apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, 
   args.scale = &scale_[static_cast<std::size_t>(tile.c0)];
   args.offset = &offset_[static_cast<std::size_t>(tile.c0)];
   args.relu = relu_;
-  args.stream = y_.stream();
+  const int tensors = residual.data != nullptr ? 3 : 2;
+  args.stream = y_.stream(tensors);
+  args.ahead = y_.ahead(tensors);
   args.wide = false;
   verbs.affine(args);
   y_.written(tile, worker);

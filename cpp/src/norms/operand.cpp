@@ -92,7 +92,7 @@ Operand::Operand(const ConstTensor& tensor, const Plan& plan, int threads,
     inner_.append(dim_of(tensor, plan.inner_axes.axis[k]));
   }
   direct_ = is_direct();
-  stream_ = direct_ && tensor.size() * item_ > stream_above();
+  bytes_ = tensor.size() * item_;
   if (!direct_) {
     buffer_bytes_ = (plan.max_tile_size() * item_ + kLine - 1) / kLine * kLine;
     buffers_.reset(new char[static_cast<std::size_t>(buffer_bytes_ * threads + kLine)]);

@@ -8,6 +8,7 @@
 
 #include "bnpp/tensor.h"
 #include "norms/plan.h"
+#include "runtime/memory.h"
 
 namespace bnpp {
 
@@ -39,8 +40,11 @@ class Operand {
   /// The tile to write to, and its way home once written.
   View write(const Tile& tile, int worker) const;
   void written(const Tile& tile, int worker) const;
-  /// Whether to write past the caches: a large tensor that is not read in the same pass.
-  bool stream() const { return stream_; }
+  /// Whether to write past the caches: an output of a call on so many tensors of its size that they
+  /// leave no room for it.
+  bool stream(int tensors) const { return direct_ && tensors * bytes_ > stream_above(); }
+  /// Whether that many tensors lie so far away that rows shall be asked for ahead.
+  bool ahead(int tensors) const { return tensors * bytes_ > ahead_above(); }
 
  private:
   bool is_direct() const;
@@ -57,8 +61,8 @@ class Operand {
   std::int64_t channel_stride_;
   std::int64_t sample_stride_ = 0;
   Dims outer_, inner_;
-  bool direct_ = true, stream_ = false;
-  std::int64_t buffer_bytes_ = 0;
+  bool direct_ = true;
+  std::int64_t bytes_ = 0, buffer_bytes_ = 0;
   std::unique_ptr<char[]> buffers_;
 };
 

@@ -8,7 +8,10 @@ namespace bnpp {
 /// Bytes of the last-level cache, as the system tells.
 std::int64_t last_level_cache();
 
-/// Outputs of more bytes than this are streamed.
+/// Outputs of calls on more bytes than this, inputs and outputs, are streamed.
 std::int64_t stream_above();
+
+/// Calls on more bytes than this ask for rows before they need them.
+std::int64_t ahead_above();
 
 }  // namespace bnpp
