@@ -16,9 +16,13 @@ namespace {
 
 // Columns whose parameters, or sums, are held at a time at most: what fits the first-level cache.
 constexpr std::ptrdiff_t kPieceColumns = 1024;
-// The same where several rows are read at once, which shall stay there, too.
+// The same where several rows are summed at once, which shall stay there, too.
 constexpr std::ptrdiff_t kSharedColumns = 256;
-// Rows that share one load of the parameters in layout cols, where the registers suffice.
+// Bytes of the parameters that a map holds at a time.
+constexpr std::ptrdiff_t kParameterBytes = 16384;
+// Rows that share one load of the parameters in layout cols, where the registers suffice: two of
+// those that are longer than this, which are streams of their own.
+constexpr std::ptrdiff_t kWideColumns = 256;
 template <class V>
 constexpr std::ptrdiff_t kRowsAtOnceOf = Arithmetic<V>::parts <= 2 ? 4 : 1;
 constexpr std::ptrdiff_t kRowsAtOnce = kRowsAtOnceOf<Vec>;
@@ -213,8 +217,9 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
       });
     }
   } else {
-    constexpr std::ptrdiff_t at_once = kRowsAtOnceOf<V>;
-    for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
+    constexpr auto bytes = static_cast<std::ptrdiff_t>(n * sizeof(Number));
+    constexpr std::ptrdiff_t most = kParameterBytes / bytes;
+    for_each_piece(t, most < kPieceColumns ? most : kPieceColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
       ColumnsOf<Number> spread[n];
       const Number* columns[n];
       for (int k = 0; k < n; ++k) {
@@ -229,19 +234,25 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
           }
         });
       };
-      const auto foresee_rows = [&](std::ptrdiff_t i) {
-        for (std::ptrdiff_t r = 0; r < at_once; ++r) {
-          for (std::ptrdiff_t j = 0; j < piece.cols; j += kLanes) foresee(i + r, piece.begin + j);
+      std::ptrdiff_t i = 0;
+      const auto all_rows = [&](auto count) BNPP_INLINE_LAMBDA {
+        for (; i + count.value <= t.rows; i += count.value) {
+          for (std::ptrdiff_t r = t.ahead ? 0 : count.value; r < count.value; ++r) {
+            for (std::ptrdiff_t j = 0; j < piece.cols; j += kLanes) {
+              foresee(i + count.value + r, piece.begin + j);
+            }
+          }
+          rows(i, count);
         }
       };
-      std::ptrdiff_t i = 0;
-      for (; i + at_once <= t.rows; i += at_once) {
-        if (t.ahead) foresee_rows(i + at_once);
-        rows(i, Count<at_once>{});
+      if constexpr (kRowsAtOnceOf<V> > 1) {
+        if (piece.cols > kWideColumns) {
+          all_rows(Count<2>{});
+        } else {
+          all_rows(Count<kRowsAtOnceOf<V>>{});
+        }
       }
-      if constexpr (at_once > 1) {
-        for (; i < t.rows; ++i) rows(i, Count<1>{});
-      }
+      all_rows(Count<1>{});
     });
   }
 }

@@ -13,9 +13,9 @@ namespace {
 
 // What is taken for the last-level cache where the system does not tell.
 constexpr std::int64_t kUsualCache = 32 << 20;
-// Of this part of the cache on, in eighths, a call's tensors push each other out, and from that part
+// Of this part of the cache on, in sixteenths, a call's tensors push each other out, and from that part
 // on processors do not foresee enough (docs/performance.md).
-constexpr std::int64_t kStreamEighths = 7, kAheadEighths = 4;
+constexpr std::int64_t kStreamSixteenths = 13, kAheadSixteenths = 8;
 
 // The largest cache of the first core. Linux's own files know what a core can reach; sysconf tells
 // the sum of all on processors of several dies.
@@ -35,7 +35,7 @@ std::int64_t read_cache_size() {
 }
 
 std::atomic<std::int64_t>& stream_bytes() {
-  static std::atomic<std::int64_t> bytes{last_level_cache() / 8 * kStreamEighths};
+  static std::atomic<std::int64_t> bytes{last_level_cache() / 16 * kStreamSixteenths};
   return bytes;
 }
 
@@ -49,7 +49,7 @@ std::int64_t last_level_cache() {
 std::int64_t stream_above() { return stream_bytes(); }
 
 std::int64_t ahead_above() {
-  static const std::int64_t bytes = last_level_cache() / 8 * kAheadEighths;
+  static const std::int64_t bytes = last_level_cache() / 16 * kAheadSixteenths;
   return bytes;
 }
 
