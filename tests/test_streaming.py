@@ -11,7 +11,9 @@ SHAPES = [
     (9, 65),  # columns whose rows begin off the lines
     (9, 64),  # columns whose rows begin on lines where the first one does
     (6, 32, 7, 7),  # short planes as columns
+    (3, 32, 14, 14),  # the same in rows that are long enough to stream each for itself
     (4, 1100),  # more columns than a piece
+    (3, 4100),  # long rows in groups
 ]
 
 

@@ -19,6 +19,10 @@ struct AffineMayHave {
   bool residual, relu, mask;
 };
 
+inline bool is_in_one_run(const AffineTile& t) {
+  return is_one_run(t, t.y_stride, t.x_stride, t.residual ? t.residual_stride : t.cols);
+}
+
 template <class T, class V, Layout layout, Store how, class Has>
 void affine_tile(const AffineTile& tile, Has has) {
   const AffineTile t = tile;  // a copy no store can alias, made field by field
@@ -45,7 +49,7 @@ void affine_tile(const AffineTile& tile, Has has) {
     if (how == Store::cached) prefetch(y + i * t.y_stride + j);
   };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how, V>(t, y, t.y_stride, values, element, foresee);
+    walk_streamed<layout, how, V>(t, y, t.y_stride, values, element, foresee, is_in_one_run(t));
     fence();
   } else {
     walk<layout, V>(t, values, element, foresee);
@@ -74,9 +78,8 @@ void affine_in(const AffineTile& t, bool streamed) {
 
 template <class T, Layout layout>
 void affine(const AffineTile& t) {
-  const std::ptrdiff_t other_stride = t.residual != nullptr ? t.residual_stride : t.x_stride;
   const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.y),
-                                                              t.y_stride, t.x_stride, other_stride);
+                                                              t.y_stride, is_in_one_run(t));
   if constexpr (sizeof(T) != sizeof(float)) {
     affine_in<T, Vec, layout>(t, streamed);
   } else {

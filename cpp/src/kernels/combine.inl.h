@@ -7,6 +7,11 @@ namespace {
 
 // Which sources there are is asked vector by vector: the branch is always foreseen, and kernels for
 // every combination would be two dozen.
+inline bool is_in_one_run(const CombineTile& t) {
+  return is_one_run(t, t.out_stride, t.u ? t.u_stride : t.cols, t.v ? t.v_stride : t.cols,
+                    t.x ? t.x_stride : t.cols);
+}
+
 template <class T, Layout layout, Store how>
 void combine_tile(const CombineTile t) {
   const T* u = static_cast<const T*>(t.u);
@@ -17,9 +22,8 @@ void combine_tile(const CombineTile t) {
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
                            const Params<5>& params) BNPP_INLINE_LAMBDA {
     const auto& [center, a, b, d, c] = params.p;
-    const auto source = [&](const T* from, std::ptrdiff_t stride) BNPP_INLINE_LAMBDA {
-      return load(from + i * stride + j, lanes);
-    };
+    const auto source = [&](const T* from, std::ptrdiff_t stride)
+                            BNPP_INLINE_LAMBDA { return load(from + i * stride + j, lanes); };
     const auto held = [&](Vec w, bool here) BNPP_INLINE_LAMBDA {
       if (t.mask == nullptr || !here) return w;
       return choose(load_mask(t.mask + i * t.mask_stride + j / 8, lanes), w, splat(0));
@@ -37,7 +41,7 @@ void combine_tile(const CombineTile t) {
     if (how == Store::cached) prefetch(out + i * t.out_stride + j);
   };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how>(t, out, t.out_stride, values, element, foresee);
+    walk_streamed<layout, how>(t, out, t.out_stride, values, element, foresee, is_in_one_run(t));
     fence();
   } else {
     walk<layout>(t, values, element, foresee);
@@ -46,14 +50,9 @@ void combine_tile(const CombineTile t) {
 
 template <class T, Layout layout>
 void combine(const CombineTile& t) {
-  const auto stride = [&](const void* from, std::ptrdiff_t own) {
-    return from != nullptr ? own : t.out_stride;
-  };
-  const bool dense_u = layout == Layout::rows || stride(t.u, t.u_stride) == t.cols;
-  const bool streamed =
-      kCanStream && t.stream && dense_u &&
-      can_stream<layout, Store::lines>(t, static_cast<const T*>(t.out), t.out_stride,
-                                       stride(t.v, t.v_stride), stride(t.x, t.x_stride));
+  const bool streamed = kCanStream && t.stream &&
+                        can_stream<layout, Store::lines>(t, static_cast<const T*>(t.out),
+                                                         t.out_stride, is_in_one_run(t));
   with_flag(streamed, [&](auto stream) {
     combine_tile<T, layout, store_of<Store::lines, decltype(stream)>()>(t);
   });

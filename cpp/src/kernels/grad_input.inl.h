@@ -14,6 +14,11 @@ struct GradInputMayHave {
   bool x, mask, dresidual;
 };
 
+inline bool is_in_one_run(const GradInputTile& t) {
+  return is_one_run(t, t.dx_stride, t.dy_stride, t.x ? t.x_stride : t.cols,
+                    t.dresidual ? t.dresidual_stride : t.cols);
+}
+
 template <class T, class V, Layout layout, Store how, class Has>
 void grad_input_tile(const GradInputTile& tile, Has has) {
   const GradInputTile t = tile;  // a copy no store can alias, made field by field
@@ -39,7 +44,7 @@ void grad_input_tile(const GradInputTile& tile, Has has) {
     if (how == Store::cached) prefetch(dx + i * t.dx_stride + j);
   };
   if constexpr (how != Store::cached) {
-    walk_streamed<layout, how, V>(t, dx, t.dx_stride, values, element, foresee);
+    walk_streamed<layout, how, V>(t, dx, t.dx_stride, values, element, foresee, is_in_one_run(t));
     fence();
   } else {
     walk<layout, V>(t, values, element, foresee);
@@ -65,12 +70,8 @@ void grad_input_in(const GradInputTile& t, bool streamed) {
 
 template <class T, Layout layout>
 void grad_input(const GradInputTile& t) {
-  const std::ptrdiff_t x_stride = t.x != nullptr ? t.x_stride : t.dy_stride;
-  const bool dense_dresidual =
-      layout == Layout::rows || t.dresidual == nullptr || t.dresidual_stride == t.cols;
-  const bool streamed =
-      t.stream && dense_dresidual &&
-      can_stream_masked<layout>(t, static_cast<const T*>(t.dx), t.dx_stride, x_stride, t.dy_stride);
+  const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.dx),
+                                                              t.dx_stride, is_in_one_run(t));
   if constexpr (sizeof(T) != sizeof(float)) {
     grad_input_in<T, Vec, layout>(t, streamed);
   } else {

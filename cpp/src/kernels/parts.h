@@ -87,7 +87,7 @@ template <int lane>
 inline Part from_lane(Part p) {
 #if defined(__AVX512F__)
   const auto v = reinterpret_cast<__m512d>(p);
-  return reinterpret_cast<Part>(lane == 1 ? _mm512_permute_pd(v, 0x55)
+  return reinterpret_cast<Part>(lane == 1   ? _mm512_permute_pd(v, 0x55)
                                 : lane == 2 ? _mm512_shuffle_f64x2(v, v, 0x39)
                                             : _mm512_shuffle_f64x2(v, v, 0x4e));
 #elif defined(__AVX__)

@@ -26,19 +26,26 @@ constexpr std::ptrdiff_t kRowShiftValues = 4;
 // The part of n * sum (x - K)^2 that (sum (x - K))^2 may be: M2 is the rest, with four bits less.
 constexpr double kRowShiftPart = 15.0 / 16;
 
+// 0 where that is near enough to them; see shift_of.
 template <class T>
 inline double row_shift(const T* x, std::ptrdiff_t cols) {
   const std::ptrdiff_t n = cols < kRowShiftValues ? cols : kRowShiftValues;
-  double values[kLanes], rest = 0;
+  double values[kLanes], rest = 0, square = 0;
   store(values, load(x, Some{n}));
-  for (std::ptrdiff_t j = 1; j < n; ++j) rest += values[j] - values[0];
-  return as_shift<T>(values[0] + rest / static_cast<double>(n));
+  for (std::ptrdiff_t j = 1; j < n; ++j) {
+    const double d = values[j] - values[0];
+    rest += d;
+    square += d * d;
+  }
+  const double share = 1 / static_cast<double>(n), mean = values[0] + rest * share;
+  if (mean * mean <= kNearZero * square * share) return 0;
+  return as_shift<T>(mean);
 }
 
 // The sums of n rows, from row i on, about their shifts. Plain ones: those of narrow values in
 // float64 have digits to spare over the few thousand terms of a row's piece.
-template <class T, std::ptrdiff_t n>
-BNPP_INLINE void sum_whole_rows(const MomentsTile& t, std::ptrdiff_t i, const double (&shift)[n]) {
+template <class T, bool about_zero, std::ptrdiff_t n>
+BNPP_INLINE void sum_rows_about(const MomentsTile& t, std::ptrdiff_t i, const double (&shift)[n]) {
   const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
   Vec k[n], s1[n], s2[n];
   for (std::ptrdiff_t r = 0; r < n; ++r) {
@@ -47,14 +54,25 @@ BNPP_INLINE void sum_whole_rows(const MomentsTile& t, std::ptrdiff_t i, const do
   }
   for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
     for (std::ptrdiff_t r = 0; r < n; ++r) {
-      const Vec d = first_of(load(x + r * t.x_stride + j, lanes) - k[r], lanes, splat(0));
+      const Vec v = load(x + r * t.x_stride + j, lanes);
+      const Vec d = about_zero ? v : first_of(v - k[r], lanes, splat(0));
       s1[r] = s1[r] + d;
-      s2[r] = s2[r] + d * d;
+      s2[r] = about_zero ? plus_exact_product(d, d, s2[r]) : s2[r] + d * d;
     }
   });
   for (std::ptrdiff_t r = 0; r < n; ++r) {
     put_sums(t.sums, i + r, shift[r], {sum(s1[r]), 0}, {sum(s2[r]), 0});
   }
+}
+
+// About 0 where all are: the bits are the same either way.
+template <class T, std::ptrdiff_t n>
+BNPP_INLINE void sum_whole_rows(const MomentsTile& t, std::ptrdiff_t i, const double (&shift)[n]) {
+  bool zero = true;
+  for (const double k : shift) zero = zero && k == 0;
+  with_flag(zero, [&](auto about_zero) BNPP_INLINE_LAMBDA {
+    sum_rows_about<T, decltype(about_zero)::value>(t, i, shift);
+  });
 }
 
 // moments of every row of the tile, one number a row.
@@ -110,7 +128,8 @@ void row_affine_tile(const RowAffineTile t) {
     const auto vector = [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
       const Vec gamma = load(t.gamma + j, lanes), beta = load(t.beta + j, lanes);
       for (std::ptrdiff_t r = 0; r < n; ++r) {
-        const Vec xh = (load(x + r * t.x_stride + j, lanes) - center[r]) * scale[r] + shift[r];
+        Vec xh = (load(x + r * t.x_stride + j, lanes) - center[r]) * scale[r];
+        if constexpr (kPairSums<T>) xh = xh + shift[r];
         prefetch(x + (r + t.rows) * t.x_stride + j);
         put<how>(y + r * t.y_stride + j, xh * gamma + beta, lanes);
       }
@@ -199,7 +218,8 @@ void row_grad_input_tile(const RowGradInputTile t) {
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec gamma, Vec& gx,
                            Vec& g) BNPP_INLINE_LAMBDA {
     const Vec v = load(x + i * t.x_stride + j, lanes), scale = splat(t.scale[i]);
-    const Vec xh = (v - splat(t.center[i])) * scale + splat(t.shift[i]);
+    Vec xh = (v - splat(t.center[i])) * scale;
+    if constexpr (kPairSums<T>) xh = xh + splat(t.shift[i]);
     g = load(dy + i * t.dy_stride + j, lanes);
     gx = g * xh;
     prefetch(x + (i + t.rows) * t.x_stride + j);

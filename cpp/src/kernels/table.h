@@ -179,7 +179,7 @@ struct Verbs {
 // Norms whose statistics belong to a row (layer norm): center, scale, shift, b and c have one
 // number a row, gamma and beta one a column.
 
-// y = ((x - center) * scale + shift) * gamma + beta
+// y = ((x - center) * scale + shift) * gamma + beta, with a shift for float64 only.
 struct RowAffineTile {
   const void* x;
   void* y;
@@ -212,9 +212,9 @@ struct RowGradSumsTile {
   double *sum_h, *sum_hx;
 };
 
-// With xh = (x - center) * scale + shift: dx = h * scale + w * (b * xh + c), and the sums of dy *
-// xh and dy of the tile's rows are added to each column's dgamma and dbeta, for float64 as pairs
-// with what is low. Weights w as above, else 1.
+// With xh = (x - center) * scale + shift, as above: dx = h * scale + w * (b * xh + c), and the sums
+// of dy * xh and dy of the tile's rows are added to each column's dgamma and dbeta, for float64 as
+// pairs with what is low. Weights w as above, else 1.
 struct RowGradInputTile {
   const void *dy, *x;
   const void* weights;  // or null

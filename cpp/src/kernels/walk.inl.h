@@ -99,23 +99,43 @@ inline bool all_zero(const double* values, std::ptrdiff_t n) {
 // multiplied with: none is finite and beyond kRoom, and those in range are 0 or at least 1 / kRoom.
 // What is Inf or NaN is so in float32, too.
 constexpr double kRoom = 0x1p100;
+inline bool is_moderate(double v) {
+  const double size = __builtin_fabs(v);
+  return !(size > kRoom) || size - size != 0;
+}
+inline bool is_in_range(double v) {
+  const double size = __builtin_fabs(v);
+  return is_moderate(v) && !(size > 0 && size < 1 / kRoom);
+}
+
+// Whether all are: first by their squares, which leave the unusual ones, and 0, to a closer look.
 inline bool all_moderate(const double* values, std::ptrdiff_t channels) {
-  const Vec most = splat(kRoom), zero = splat(0);
-  unsigned beyond = 0;
+  if (channels == 1) return is_moderate(*values);
+  const Vec most = splat(kRoom * kRoom);
+  unsigned unusual = 0;
   for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec v = load(values + c, lanes), size = choose(positive(v), v, zero - v);
-    beyond |= to_bits(positive(size - most)) & to_bits(finite(v));
+    const Vec v = load(values + c, lanes);
+    unusual |= to_bits(positive(v * v - most));
   });
-  return beyond == 0;
+  if (unusual == 0) return true;
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
+    if (!is_moderate(values[c])) return false;
+  }
+  return true;
 }
 inline bool all_in_range(const double* values, std::ptrdiff_t channels) {
-  const Vec least = splat(1 / kRoom), zero = splat(0);
-  unsigned beyond = 0;
+  if (channels == 1) return is_in_range(*values);
+  const Vec most = splat(kRoom * kRoom), least = splat(1 / (kRoom * kRoom));
+  unsigned unusual = 0;
   for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec v = load(values + c, lanes), size = choose(positive(v), v, zero - v);
-    beyond |= to_bits(positive(least - size)) & to_bits(positive(size));
+    const Vec v = load(values + c, lanes), square = first_of(v * v, lanes, splat(1));
+    unusual |= to_bits(positive(square - most)) | to_bits(positive(least - square));
   });
-  return beyond == 0 && all_moderate(values, channels);
+  if (unusual == 0) return true;
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
+    if (!is_in_range(values[c])) return false;
+  }
+  return true;
 }
 
 // Columns [begin, begin + cols) of channels [channel, channel + channels).
@@ -219,52 +239,64 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
   } else {
     constexpr auto bytes = static_cast<std::ptrdiff_t>(n * sizeof(Number));
     constexpr std::ptrdiff_t most = kParameterBytes / bytes;
-    for_each_piece(t, most < kPieceColumns ? most : kPieceColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
-      ColumnsOf<Number> spread[n];
-      const Number* columns[n];
-      for (int k = 0; k < n; ++k) {
-        columns[k] = spread_channels(values[k], piece, t.repeat, spread[k].at);
-      }
-      const auto rows = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
-        for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-          Params<n, V> params;
-          for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
-          for (std::ptrdiff_t r = 0; r < count.value; ++r) {
-            element(i + r, piece.begin + j, lanes, params);
+    for_each_piece(
+        t, most < kPieceColumns ? most : kPieceColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
+          ColumnsOf<Number> spread[n];
+          const Number* columns[n];
+          for (int k = 0; k < n; ++k) {
+            columns[k] = spread_channels(values[k], piece, t.repeat, spread[k].at);
           }
-        });
-      };
-      std::ptrdiff_t i = 0;
-      const auto all_rows = [&](auto count) BNPP_INLINE_LAMBDA {
-        for (; i + count.value <= t.rows; i += count.value) {
-          for (std::ptrdiff_t r = t.ahead ? 0 : count.value; r < count.value; ++r) {
-            for (std::ptrdiff_t j = 0; j < piece.cols; j += kLanes) {
-              foresee(i + count.value + r, piece.begin + j);
+          const auto rows = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
+            for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+              Params<n, V> params;
+              for (int k = 0; k < n; ++k)
+                params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
+              for (std::ptrdiff_t r = 0; r < count.value; ++r) {
+                element(i + r, piece.begin + j, lanes, params);
+              }
+            });
+          };
+          std::ptrdiff_t i = 0;
+          const auto all_rows = [&](auto count) BNPP_INLINE_LAMBDA {
+            for (; i + count.value <= t.rows; i += count.value) {
+              for (std::ptrdiff_t r = t.ahead ? 0 : count.value; r < count.value; ++r) {
+                for (std::ptrdiff_t j = 0; j < piece.cols; j += kLanes) {
+                  foresee(i + count.value + r, piece.begin + j);
+                }
+              }
+              rows(i, count);
+            }
+          };
+          if constexpr (kRowsAtOnceOf<V> > 1) {
+            if (piece.cols > kWideColumns) {
+              all_rows(Count<2>{});
+            } else {
+              all_rows(Count<kRowsAtOnceOf<V>>{});
             }
           }
-          rows(i, count);
-        }
-      };
-      if constexpr (kRowsAtOnceOf<V> > 1) {
-        if (piece.cols > kWideColumns) {
-          all_rows(Count<2>{});
-        } else {
-          all_rows(Count<kRowsAtOnceOf<V>>{});
-        }
-      }
-      all_rows(Count<1>{});
-    });
+          all_rows(Count<1>{});
+        });
   }
 }
 
+// Columns from which on a row is worth streaming with a partial line at either end.
+constexpr std::ptrdiff_t kStreamedColumns = 512;
+
+// Whether the rows of layout cols follow upon each other in all tensors, whose strides are given.
+template <class Tile, class... Strides>
+inline bool is_one_run(const Tile& t, Strides... strides) {
+  return t.repeat == 1 && (t.mask == nullptr || t.mask_stride * 8 == t.cols) &&
+         ((strides == t.cols) && ...);
+}
+
 // The same for an output that is streamed: whole vectors begin on lines, a partial one comes before
-// the first. In layout cols the rows are one run, whose vectors cross from row to row, so that
+// the first. In layout cols rows that are one run have vectors that cross from row to row, so that
 // there is one partial line at the start and one at the end; i is 0 then and j counts on.
 template <Layout layout, Store how, class V = Vec, int n, class T, class Tile, class Element,
           class Foresee>
 BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_stride,
-                               const double* const (&values)[n], Element element,
-                               Foresee foresee) {
+                               const double* const (&values)[n], Element element, Foresee foresee,
+                               bool one_run) {
   using Number = typename Arithmetic<V>::Number;
   if constexpr (layout == Layout::rows) {
     Params<n, V> params;
@@ -273,6 +305,24 @@ BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_s
       for_each_vector_after(stream_head<how>(out + i * out_stride), t.cols,
                             [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
                               if (t.rows > 1 && j < kForeseen) foresee(i + 1, j);
+                              element(i, j, lanes, params);
+                            });
+    }
+  } else if (!one_run) {
+    ColumnsOf<Number> spread[n];
+    const Number* columns[n];
+    for (int k = 0; k < n; ++k) {
+      columns[k] =
+          spread_channels(values[k], {0, t.cols, 0, t.cols / t.repeat}, t.repeat, spread[k].at);
+    }
+    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+      for_each_vector_after(stream_head<how>(out + i * out_stride), t.cols,
+                            [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+                              if (t.rows > 1) foresee(i + 1, j);
+                              Params<n, V> params;
+                              for (int k = 0; k < n; ++k) {
+                                params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
+                              }
                               element(i, j, lanes, params);
                             });
     }
@@ -318,24 +368,21 @@ constexpr Store store_of() {
 }
 
 // Whether walk_streamed can do with a tile: mask bits lie in whole bytes, which vectors must not
-// straddle, and the rows of layout cols must follow upon each other.
+// straddle, and the rows of layout cols must be one run or long.
 template <Layout layout, Store how, class T, class Tile>
-inline bool can_stream(const Tile& t, const T* out, std::ptrdiff_t out_stride,
-                       std::ptrdiff_t x_stride, std::ptrdiff_t other_stride) {
-  const bool whole_bytes = t.mask == nullptr || stream_head<how>(out) % 8 == 0;
-  if (layout == Layout::rows) return whole_bytes && (t.mask == nullptr || out_stride % 8 == 0);
-  const bool one_run = out_stride == t.cols && x_stride == t.cols && other_stride == t.cols &&
-                       (t.mask == nullptr || t.mask_stride * 8 == t.cols);
-  return whole_bytes && one_run && t.repeat == 1 && t.cols <= kPieceColumns;
+inline bool can_stream(const Tile& t, const T* out, std::ptrdiff_t out_stride, bool one_run) {
+  if (t.mask != nullptr && stream_head<how>(out) % 8 != 0) return false;
+  const bool in_rows = t.mask == nullptr || out_stride % 8 == 0;
+  if (layout == Layout::rows) return in_rows;
+  return t.cols <= kPieceColumns && (one_run || (in_rows && t.cols >= kStreamedColumns));
 }
 
 // The same for kernels that stream in pieces where there is a mask.
 template <Layout layout, class T, class Tile>
 inline bool can_stream_masked(const Tile& t, const T* out, std::ptrdiff_t out_stride,
-                              std::ptrdiff_t x_stride, std::ptrdiff_t other_stride) {
-  return t.mask != nullptr
-             ? can_stream<layout, Store::pieces>(t, out, out_stride, x_stride, other_stride)
-             : can_stream<layout, Store::lines>(t, out, out_stride, x_stride, other_stride);
+                              bool one_run) {
+  return t.mask != nullptr ? can_stream<layout, Store::pieces>(t, out, out_stride, one_run)
+                           : can_stream<layout, Store::lines>(t, out, out_stride, one_run);
 }
 
 // What two sums are taken of: u and u * v, where factors(i, j, lanes, &u, &v) gives both of a

@@ -90,7 +90,7 @@ void weighted_grad_input_of(const WeightedGradInputTile tile) {
   if constexpr (how == Store::cached) {
     walk<layout>(t, values, element, foresee);
   } else if constexpr (layout == Layout::rows) {
-    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element, foresee);
+    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element, foresee, false);
   } else {
     // Row by row, as every row has its own weights.
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
@@ -110,7 +110,7 @@ void weighted_grad_input_of(const WeightedGradInputTile tile) {
 template <Layout layout, Store how, class T>
 inline bool can_stream_weighted(const GradInputTile& t, const T* dx) {
   if constexpr (layout == Layout::rows) {
-    return can_stream<layout, how>(t, dx, t.dx_stride, t.x_stride, t.dy_stride);
+    return can_stream<layout, how>(t, dx, t.dx_stride, false);
   }
   const std::ptrdiff_t head = stream_head<how>(dx);
   return t.repeat == 1 && (t.mask == nullptr || head % 8 == 0) &&
