@@ -87,10 +87,11 @@ BNPP_INLINE void grad_sums_piece(const GradSumsTile& t, const Piece& piece,
   constexpr std::ptrdiff_t at_once = kRowsSummed<2>;
   const T* dy = static_cast<const T*>(t.dy) + piece.begin;
   const T* x = static_cast<const T*>(t.x) + piece.begin;
+  const std::ptrdiff_t ahead = rows_ahead<T>(t.x_stride, at_once);
   const auto below = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& d)
                          BNPP_INLINE_LAMBDA {
-                           prefetch(x + (i + at_once) * t.x_stride + j);
-                           prefetch(dy + (i + at_once) * t.dy_stride + j);
+                           prefetch(x + (i + ahead) * t.x_stride + j);
+                           prefetch(dy + (i + ahead) * t.dy_stride + j);
                            of.factors(i, piece.begin + j, lanes, g, d);
                          };
   const auto terms = products<exact>(below);

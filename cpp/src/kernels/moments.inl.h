@@ -216,13 +216,14 @@ template <class T>
 BNPP_INLINE void sum_channels(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
   const T* x = static_cast<const T*>(t.x) + piece.begin;
   constexpr std::ptrdiff_t at_once = kRowsSummed<1>;
+  const std::ptrdiff_t ahead = rows_ahead<T>(t.x_stride, at_once);
   // About 0 wherever it can be: the bits of those columns are the same either way.
   with_flag(sizeof(T) < sizeof(double) && all_zero(columns.shift.at, piece.cols), [&](auto zero) {
     constexpr bool about_zero = decltype(zero)::value;
     const auto differences = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& same)
                                  BNPP_INLINE_LAMBDA {
                                    const T* at = x + i * t.x_stride + j;
-                                   prefetch(at + at_once * t.x_stride);
+                                   prefetch(at + ahead * t.x_stride);
                                    d = load(at, lanes);
                                    if constexpr (!about_zero)
                                      d = d - load(columns.shift + j, lanes);

@@ -48,6 +48,16 @@ inline void with_flag(bool flag, F f) {
   flag ? f(Bool<true>{}) : f(Bool<false>{});
 }
 
+// Rows of columns are asked for as many rows ahead as make about so many bytes: what memory
+// delivers while it is being waited for, and beyond the page's end, at which processors stop
+// foreseeing.
+constexpr std::ptrdiff_t kAheadBytes = 8192;
+template <class T>
+BNPP_INLINE std::ptrdiff_t rows_ahead(std::ptrdiff_t stride, std::ptrdiff_t at_once) {
+  const std::ptrdiff_t rows = kAheadBytes / (stride * static_cast<std::ptrdiff_t>(sizeof(T)) + 1);
+  return rows > at_once ? rows : at_once;
+}
+
 template <class Body>
 BNPP_INLINE void for_each_vector(std::ptrdiff_t cols, Body body) {
   std::ptrdiff_t j = 0;
@@ -353,7 +363,9 @@ BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_s
       vector(0, Some{head});
       column = 0;
     }
+    constexpr auto ahead = kAheadBytes / static_cast<std::ptrdiff_t>(sizeof(T));
     for_each_vector(size - head, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      foresee(0, head + j + ahead);
       vector(head + j, lanes);
       column += kLanes;
       while (column >= t.cols) column -= t.cols;

@@ -13,8 +13,8 @@ namespace {
 
 // What is taken for the last-level cache where the system does not tell.
 constexpr std::int64_t kUsualCache = 32 << 20;
-// Of this part of the cache on, in sixteenths, a call's tensors push each other out, and from that part
-// on processors do not foresee enough (docs/performance.md).
+// Of this part of the cache on, in sixteenths, a call's tensors push each other out, and from that
+// part on processors do not foresee enough (docs/performance.md).
 constexpr std::int64_t kStreamSixteenths = 13, kAheadSixteenths = 8;
 
 // The largest cache of the first core. Linux's own files know what a core can reach; sysconf tells

@@ -66,9 +66,7 @@ int available_threads() {
   return omp_get_max_threads();
 }
 #elif defined(BNPP_STD_THREADS)
-int available_threads() {
-  return std::max(1, cores());
-}
+int available_threads() { return std::max(1, cores()); }
 #else
 int available_threads() { return 1; }
 #endif
