@@ -231,12 +231,36 @@ struct Params {
   V p[n];
 };
 
+// The parameters of a piece's columns: one number a column, from one a channel.
+template <int n, class V>
+struct ColumnParams {
+  using Number = typename Arithmetic<V>::Number;
+  // Columns of a piece: what kParameterBytes hold.
+  static constexpr auto kFit = kParameterBytes / static_cast<std::ptrdiff_t>(n * sizeof(Number));
+  static constexpr std::ptrdiff_t kMost = kFit < kPieceColumns ? kFit : kPieceColumns;
+
+  ColumnsOf<Number> spread[n];
+  const Number* columns[n];
+
+  BNPP_INLINE ColumnParams(const double* const (&values)[n], const Piece& piece,
+                           std::ptrdiff_t repeat) {
+    for (int k = 0; k < n; ++k) {
+      columns[k] = spread_channels(values[k], piece, repeat, spread[k].at);
+    }
+  }
+  template <class Lanes>
+  BNPP_INLINE Params<n, V> at(std::ptrdiff_t j, Lanes lanes) const {
+    Params<n, V> params;
+    for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
+    return params;
+  }
+};
+
 // element(i, j, lanes, params) for every vector of the tile, stored; foresee(i, j) asks for the
 // lines that a vector reads and writes.
 template <Layout layout, class V = Vec, int n, class Tile, class Element, class Foresee>
 BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element element,
                       Foresee foresee) {
-  using Number = typename Arithmetic<V>::Number;
   if constexpr (layout == Layout::rows) {
     Params<n, V> params;
     for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::splat_number(*values[k]);
@@ -247,45 +271,38 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
       });
     }
   } else {
-    constexpr auto bytes = static_cast<std::ptrdiff_t>(n * sizeof(Number));
-    constexpr std::ptrdiff_t most = kParameterBytes / bytes;
-    for_each_piece(
-        t, most < kPieceColumns ? most : kPieceColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
-          ColumnsOf<Number> spread[n];
-          const Number* columns[n];
-          for (int k = 0; k < n; ++k) {
-            columns[k] = spread_channels(values[k], piece, t.repeat, spread[k].at);
+    using Parameters = ColumnParams<n, V>;
+    for_each_piece(t, Parameters::kMost, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
+      const Parameters columns(values, piece, t.repeat);
+      const auto rows = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
+        for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+          const Params<n, V> params = columns.at(j, lanes);
+          for (std::ptrdiff_t r = 0; r < count.value; ++r) {
+            element(i + r, piece.begin + j, lanes, params);
           }
-          const auto rows = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
-            for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-              Params<n, V> params;
-              for (int k = 0; k < n; ++k)
-                params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
-              for (std::ptrdiff_t r = 0; r < count.value; ++r) {
-                element(i + r, piece.begin + j, lanes, params);
-              }
-            });
-          };
-          std::ptrdiff_t i = 0;
-          const auto all_rows = [&](auto count) BNPP_INLINE_LAMBDA {
-            for (; i + count.value <= t.rows; i += count.value) {
-              for (std::ptrdiff_t r = t.ahead ? 0 : count.value; r < count.value; ++r) {
-                for (std::ptrdiff_t j = 0; j < piece.cols; j += kLanes) {
-                  foresee(i + count.value + r, piece.begin + j);
-                }
-              }
-              rows(i, count);
-            }
-          };
-          if constexpr (kRowsAtOnceOf<V> > 1) {
-            if (piece.cols > kWideColumns) {
-              all_rows(Count<2>{});
-            } else {
-              all_rows(Count<kRowsAtOnceOf<V>>{});
-            }
-          }
-          all_rows(Count<1>{});
         });
+      };
+      const auto foresee_row = [&](std::ptrdiff_t i) BNPP_INLINE_LAMBDA {
+        for (std::ptrdiff_t j = 0; j < piece.cols; j += kLanes) foresee(i, piece.begin + j);
+      };
+      std::ptrdiff_t i = 0;
+      const auto all_rows = [&](auto count) BNPP_INLINE_LAMBDA {
+        for (; i + count.value <= t.rows; i += count.value) {
+          if (t.ahead) {
+            for (std::ptrdiff_t r = 0; r < count.value; ++r) foresee_row(i + count.value + r);
+          }
+          rows(i, count);
+        }
+      };
+      if constexpr (kRowsAtOnceOf<V> > 1) {
+        if (piece.cols > kWideColumns) {
+          all_rows(Count<2>{});
+        } else {
+          all_rows(Count<kRowsAtOnceOf<V>>{});
+        }
+      }
+      all_rows(Count<1>{});
+    });
   }
 }
 
@@ -319,21 +336,12 @@ BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_s
                             });
     }
   } else if (!one_run) {
-    ColumnsOf<Number> spread[n];
-    const Number* columns[n];
-    for (int k = 0; k < n; ++k) {
-      columns[k] =
-          spread_channels(values[k], {0, t.cols, 0, t.cols / t.repeat}, t.repeat, spread[k].at);
-    }
+    const ColumnParams<n, V> columns(values, {0, t.cols, 0, t.cols / t.repeat}, t.repeat);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       for_each_vector_after(stream_head<how>(out + i * out_stride), t.cols,
                             [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
                               if (t.rows > 1) foresee(i + 1, j);
-                              Params<n, V> params;
-                              for (int k = 0; k < n; ++k) {
-                                params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
-                              }
-                              element(i, j, lanes, params);
+                              element(i, j, lanes, columns.at(j, lanes));
                             });
     }
   } else {
