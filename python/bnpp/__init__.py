@@ -70,7 +70,8 @@ from bnpp._runtime import (
     thread_limit,
     usable_isas,
 )
-from bnpp._steps import StepBatchNorm, step_batch_norm, step_batch_norm_backward
+from bnpp._steps import step_batch_norm, step_batch_norm_backward
+from bnpp._steps_layer import StepBatchNorm
 from bnpp._whitening import IterNormSaved, iter_norm, iter_norm_backward
 
 __version__ = str(_core.build_info()["version"])
