@@ -119,33 +119,27 @@ inline bool is_in_range(double v) {
 }
 
 // Whether all are: first by their squares, which leave the unusual ones, and 0, to a closer look.
-inline bool all_moderate(const double* values, std::ptrdiff_t channels) {
-  if (channels == 1) return is_moderate(*values);
-  const Vec most = splat(kRoom * kRoom);
-  unsigned unusual = 0;
-  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec v = load(values + c, lanes);
-    unusual |= to_bits(positive(v * v - most));
-  });
-  if (unusual == 0) return true;
-  for (std::ptrdiff_t c = 0; c < channels; ++c) {
-    if (!is_moderate(values[c])) return false;
-  }
-  return true;
-}
-inline bool all_in_range(const double* values, std::ptrdiff_t channels) {
-  if (channels == 1) return is_in_range(*values);
+template <bool in_range>
+inline bool all_fit(const double* values, std::ptrdiff_t channels) {
+  const auto fits = [](double v) { return in_range ? is_in_range(v) : is_moderate(v); };
+  if (channels == 1) return fits(*values);
   const Vec most = splat(kRoom * kRoom), least = splat(1 / (kRoom * kRoom));
   unsigned unusual = 0;
   for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
     const Vec v = load(values + c, lanes), square = first_of(v * v, lanes, splat(1));
-    unusual |= to_bits(positive(square - most)) | to_bits(positive(least - square));
+    unusual |= to_bits(positive(square - most));
+    if constexpr (in_range) unusual |= to_bits(positive(least - square));
   });
-  if (unusual == 0) return true;
-  for (std::ptrdiff_t c = 0; c < channels; ++c) {
-    if (!is_in_range(values[c])) return false;
+  for (std::ptrdiff_t c = 0; unusual != 0 && c < channels; ++c) {
+    if (!fits(values[c])) return false;
   }
   return true;
+}
+inline bool all_moderate(const double* values, std::ptrdiff_t channels) {
+  return all_fit<false>(values, channels);
+}
+inline bool all_in_range(const double* values, std::ptrdiff_t channels) {
+  return all_fit<true>(values, channels);
 }
 
 // Columns [begin, begin + cols) of channels [channel, channel + channels).

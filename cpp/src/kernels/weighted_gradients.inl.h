@@ -87,22 +87,13 @@ void weighted_grad_input_of(const WeightedGradInputTile tile) {
     prefetch(x + i * t.x_stride + j);
     if (how == Store::cached) prefetch(dx + i * t.dx_stride + j);
   };
-  if constexpr (how == Store::cached) {
-    walk<layout>(t, values, element, foresee);
-  } else if constexpr (layout == Layout::rows) {
-    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element, foresee, false);
-  } else {
+  if constexpr (how != Store::cached) {
     // Row by row, as every row has its own weights.
-    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      for_each_vector_after(stream_head<how>(dx), t.cols,
-                            [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-                              Params<4> params;
-                              for (int k = 0; k < 4; ++k) params.p[k] = load(values[k] + j, lanes);
-                              element(i, j, lanes, params);
-                            });
-    }
+    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element, foresee, false);
+    fence();
+  } else {
+    walk<layout>(t, values, element, foresee);
   }
-  if constexpr (how != Store::cached) fence();
 }
 
 // Whether dx can be streamed: in layout cols if its rows begin on lines (or pieces), or all equally
