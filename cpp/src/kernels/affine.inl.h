@@ -1,10 +1,11 @@
 // affine: y = act((x - center) * scale + (offset + residual)).
 // The centre lies so near the mean that x - center loses nothing at any mean.
 //
-// float32 tensors are computed in float32, which makes at most one rounding of |gamma * xh| in each
-// of x - center, scale, the product and the sum, and as many of beta and residual: within
-// contract 1. Halves are not: near 0 they may be no more than one of their own units off. Neither
-// are tiles whose parameters float32 has no room for.
+// Tensors of float32 and less are computed in float32, which makes at most one rounding of
+// |gamma * xh| in each of x - center, scale, the product and the sum, and as many of beta and
+// residual: within contract 1. Of halves, which may be no more than one of their own units off,
+// what lies near 0 is mended. Tiles whose parameters float32 has no room for are computed in
+// float64.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -30,15 +31,21 @@ void affine_tile(const AffineTile& tile, Has has) {
   const T* residual = static_cast<const T*>(t.residual);
   T* y = static_cast<T*>(t.y);
   const double* const values[] = {t.center, t.scale, t.offset};
+  const auto value = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, const auto& params,
+                         auto& others) BNPP_INLINE_LAMBDA {
+    const auto& [center, scale, offset] = params.p;
+    auto shift = offset;
+    others = size_of(offset);
+    if (has.residual) {
+      const auto added = load_like(offset, residual + i * t.residual_stride + j, lanes);
+      shift = shift + added;
+      others = others + size_of(added);
+    }
+    return (load_like(offset, x + i * t.x_stride + j, lanes) - center) * scale + shift;
+  };
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
                            const Params<3, V>& params) BNPP_INLINE_LAMBDA {
-    using A = Arithmetic<V>;
-    const auto& [center, scale, offset] = params.p;
-    V shift = offset;
-    if (has.residual) {
-      shift = shift + A::load_from(residual + i * t.residual_stride + j, lanes);
-    }
-    V z = (A::load_from(x + i * t.x_stride + j, lanes) - center) * scale + shift;
+    V z = mended<T, layout>(t, values, i, j, lanes, params, value);
     if (has.mask) store_mask(t.mask + i * t.mask_stride + j / 8, positive(z), lanes);
     if (has.relu) z = relu(z);
     put<how>(y + i * t.y_stride + j, z, lanes);
@@ -80,7 +87,7 @@ template <class T, Layout layout>
 void affine(const AffineTile& t) {
   const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.y),
                                                               t.y_stride, is_in_one_run(t));
-  if constexpr (sizeof(T) != sizeof(float)) {
+  if constexpr (sizeof(T) > sizeof(float)) {
     affine_in<T, Vec, layout>(t, streamed);
   } else {
     const std::ptrdiff_t channels = layout == Layout::rows ? 1 : t.cols / t.repeat;

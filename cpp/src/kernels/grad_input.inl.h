@@ -1,5 +1,6 @@
 // grad_input: dx = (a * g + c) + b * (x - center), with g = dy where the ReLU let the value
 // through. Without x (frozen statistics) dx = a * g, so that an Inf in x cannot reach dx.
+// In float32 or float64 as in affine.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -27,14 +28,22 @@ void grad_input_tile(const GradInputTile& tile, Has has) {
   T* dx = static_cast<T*>(t.dx);
   T* dresidual = static_cast<T*>(t.dresidual);
   const double* const values[] = {t.center, t.a, t.b, t.c};
+  const auto gradient = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
+                            auto like) BNPP_INLINE_LAMBDA {
+    const auto g = load_like(like, dy + i * t.dy_stride + j, lanes);
+    return has.mask ? masked<decltype(like)>(g, t.mask + i * t.mask_stride + j / 8, lanes) : g;
+  };
+  const auto value = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, const auto& params,
+                         auto& others) BNPP_INLINE_LAMBDA {
+    const auto& [center, a, b, c] = params.p;
+    const auto ag = a * gradient(i, j, lanes, a);
+    others = size_of(ag) + size_of(c);
+    return (ag + c) + b * (load_like(a, x + i * t.x_stride + j, lanes) - center);
+  };
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
                            const Params<4, V>& params) BNPP_INLINE_LAMBDA {
-    using A = Arithmetic<V>;
-    const auto& [center, a, b, c] = params.p;
-    V g = A::load_from(dy + i * t.dy_stride + j, lanes);
-    if (has.mask) g = masked<V>(g, t.mask + i * t.mask_stride + j / 8, lanes);
-    V d = a * g;
-    if (has.x) d = (d + c) + b * (A::load_from(x + i * t.x_stride + j, lanes) - center);
+    const V a = params.p[1], g = gradient(i, j, lanes, a);
+    const V d = has.x ? mended<T, layout>(t, values, i, j, lanes, params, value) : a * g;
     if (has.dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
     put<how>(dx + i * t.dx_stride + j, d, lanes);
   };
@@ -72,7 +81,7 @@ template <class T, Layout layout>
 void grad_input(const GradInputTile& t) {
   const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.dx),
                                                               t.dx_stride, is_in_one_run(t));
-  if constexpr (sizeof(T) != sizeof(float)) {
+  if constexpr (sizeof(T) > sizeof(float)) {
     grad_input_in<T, Vec, layout>(t, streamed);
   } else {
     const std::ptrdiff_t channels = layout == Layout::rows ? 1 : t.cols / t.repeat;

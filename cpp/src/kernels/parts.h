@@ -1,6 +1,6 @@
 // One register of float64 lanes, Part, and how each dtype is loaded into it and stored from it.
-// With vec.h, which makes 16 lanes of several, the only file that knows vector types and
-// intrinsics.
+// With vec.h, which makes 16 lanes of several, and the two files of Single the only one that knows
+// vector types and intrinsics.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -18,6 +18,7 @@ using Narrow = T;  // the T's of one Part
 using PartBits = bool;
 inline PartBits positive(Part p) { return p > 0; }
 inline Part choose(PartBits m, Part p, Part otherwise) { return m ? p : otherwise; }
+inline Part size_of(Part p) { return __builtin_fabs(p); }
 inline unsigned to_bits(PartBits m) { return m; }
 inline PartBits from_bits(unsigned bits, int from) { return bits >> from & 1u; }
 template <class T>
@@ -63,6 +64,9 @@ using Narrow = typename NarrowOf<T>::type;
 
 inline PartBits positive(Part p) { return p > 0.0; }
 inline Part choose(PartBits m, Part p, Part otherwise) { return m ? p : otherwise; }
+inline Part size_of(Part p) {
+  return reinterpret_cast<Part>(reinterpret_cast<PartBits>(p) & 0x7fffffffffffffff);
+}
 inline unsigned to_bits(PartBits m) {
 #if defined(__AVX512F__)
   return static_cast<unsigned>(_mm512_movepi64_mask(reinterpret_cast<__m512i>(m)));
@@ -161,15 +165,6 @@ inline Narrow<float> narrow<float>(Part p) {
 
 #if defined(__F16C__)
 // g++ 12 converts vectors of 16 and 32 bits element by element.
-inline FloatBits widen_bits(HalfBits n) {
-  __m128i bits = {};
-  __builtin_memcpy(&bits, &n, sizeof(n));
-#if defined(__AVX512F__)
-  return reinterpret_cast<FloatBits>(_mm256_cvtepu16_epi32(bits));
-#else
-  return reinterpret_cast<FloatBits>(_mm_cvtepu16_epi32(bits));
-#endif
-}
 inline HalfBits narrow_bits(FloatBits w) {
 #if defined(__AVX512F__)
   const __m128i bits = _mm256_cvtepi32_epi16(reinterpret_cast<__m256i>(w));
@@ -182,7 +177,18 @@ inline HalfBits narrow_bits(FloatBits w) {
 }
 template <>
 inline Part widen<bfloat16>(HalfBits n) {
-  return widen<float>(reinterpret_cast<Narrow<float>>(widen_bits(n) << 16));
+  // Each half into the upper half of a word, by one shuffle.
+  __m128i bits = {};
+  __builtin_memcpy(&bits, &n, sizeof(n));
+#if defined(__AVX512F__)
+  const __m256i to = _mm256_setr_epi16(-1, 0x100, -1, 0x302, -1, 0x504, -1, 0x706, -1, 0x908, -1,
+                                       0xb0a, -1, 0xd0c, -1, 0xf0e);
+  return widen<float>(
+      reinterpret_cast<Narrow<float>>(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bits), to)));
+#else
+  const __m128i to = _mm_setr_epi16(-1, 0x100, -1, 0x302, -1, 0x504, -1, 0x706);
+  return widen<float>(reinterpret_cast<Narrow<float>>(_mm_shuffle_epi8(bits, to)));
+#endif
 }
 template <>
 inline HalfBits narrow<bfloat16>(Part p) {

@@ -1,6 +1,5 @@
-// The SIMD alphabet in float32: Single, the same 16 lanes, for maps of float32 tensors, whose bound
-// leaves room for the few roundings they make. With parts.h and vec.h the only file that knows
-// vector types.
+// The SIMD alphabet in float32: Single, the same 16 lanes, for maps of float32 tensors and halves,
+// whose bound leaves room for the few roundings they make.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -12,6 +11,8 @@ using SinglePart = float;
 using SingleBits = bool;
 inline unsigned to_bits_single(SingleBits m) { return m; }
 inline SingleBits single_bits(unsigned bits, int from) { return bits >> from & 1u; }
+inline SinglePart size_of_single(SinglePart p) { return __builtin_fabsf(p); }
+inline unsigned less_bits(SinglePart a, SinglePart b) { return a < b; }
 #else
 #if defined(__AVX512F__)
 constexpr int kSingleLanes = 16;
@@ -42,6 +43,16 @@ inline SingleBits single_bits(unsigned bits, int from) {
   for (int i = 0; i < kSingleLanes; ++i) lane_bit[i] = std::int32_t{1} << (from + i);
   const SingleBits all = (SingleBits{} + static_cast<std::int32_t>(bits)) & lane_bit;
   return all == lane_bit;
+}
+inline SinglePart size_of_single(SinglePart p) {
+  return reinterpret_cast<SinglePart>(reinterpret_cast<SingleBits>(p) & 0x7fffffff);
+}
+inline unsigned less_bits(SinglePart a, SinglePart b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LT_OQ);
+#else
+  return to_bits_single(a < b);
+#endif
 }
 #endif
 constexpr int kSingles = kLanes / kSingleLanes;
@@ -79,6 +90,11 @@ inline Single choose(SingleMask m, Single a, Single b) {
   for (int i = 0; i < kSingles; ++i) a.p[i] = m.p[i] ? a.p[i] : b.p[i];
   return a;
 }
+// |a|
+inline Single size_of(Single a) {
+  for (int i = 0; i < kSingles; ++i) a.p[i] = size_of_single(a.p[i]);
+  return a;
+}
 // max(a, 0), which keeps NaN.
 inline Single relu(Single a) {
   for (int i = 0; i < kSingles; ++i) a.p[i] = a.p[i] <= 0.0f ? SinglePart{} : a.p[i];
@@ -87,6 +103,13 @@ inline Single relu(Single a) {
 inline unsigned to_bits(SingleMask m) {
   unsigned bits = 0;
   for (int i = 0; i < kSingles; ++i) bits |= to_bits_single(m.p[i]) << (i * kSingleLanes);
+  return bits;
+}
+
+// Bit by bit, whether a < b.
+inline unsigned bits_of_less(Single a, Single b) {
+  unsigned bits = 0;
+  for (int i = 0; i < kSingles; ++i) bits |= less_bits(a.p[i], b.p[i]) << (i * kSingleLanes);
   return bits;
 }
 
@@ -173,6 +196,7 @@ template <>
 struct Arithmetic<Vec> {
   using Number = double;
   static constexpr int parts = kParts;
+  static constexpr bool is_single = false;
   static Vec splat_number(double v) { return splat(v); }
   template <class T, class Lanes>
   static Vec load_from(const T* from, Lanes lanes) {
@@ -184,9 +208,10 @@ template <>
 struct Arithmetic<Single> {
   using Number = float;
   static constexpr int parts = kSingles;
+  static constexpr bool is_single = true;
   static Single splat_number(double v) { return splat_single(static_cast<float>(v)); }
-  template <class Lanes>
-  static Single load_from(const float* from, Lanes lanes) {
+  template <class T, class Lanes>
+  static Single load_from(const T* from, Lanes lanes) {
     return load_single(from, lanes);
   }
   static SingleMask mask(unsigned bits) {
@@ -195,6 +220,12 @@ struct Arithmetic<Single> {
     return m;
   }
 };
+
+// Loaded as what the first argument is.
+template <class V, class T, class Lanes>
+inline V load_like(const V&, const T* from, Lanes lanes) {
+  return Arithmetic<V>::load_from(from, lanes);
+}
 
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

@@ -62,6 +62,11 @@ inline Vec choose(Mask m, Vec a, Vec b) {
   for (int i = 0; i < kParts; ++i) a.p[i] = choose(m.p[i], a.p[i], b.p[i]);
   return a;
 }
+// |a|
+inline Vec size_of(Vec a) {
+  for (int i = 0; i < kParts; ++i) a.p[i] = size_of(a.p[i]);
+  return a;
+}
 // max(a, 0), which keeps NaN.
 inline Vec relu(Vec a) {
   for (int i = 0; i < kParts; ++i) a.p[i] = a.p[i] <= 0.0 ? spread(0.0) : a.p[i];
@@ -119,38 +124,35 @@ __attribute__((noinline)) void narrow_lanes(const double* from, T* to) {
 }
 #endif
 
-// Where the instruction set can: all sixteen bfloat16 in one register, half the instructions of two
-// parts. float16, whose conversions are single instructions, is faster in parts.
+// Where the instruction set can: all sixteen bfloat16 rounded in one register, half the
+// instructions of two parts. float16, whose conversions are single instructions, is faster in
+// parts.
 template <class T>
-constexpr bool kWhole = false;
-template <class T>
-Vec load_whole(const T* from);
+constexpr bool kStoredWhole = false;
 template <class T>
 void store_whole(T* to, Vec v);
 template <class T>
 void stream_whole(T* to, Vec v);
 #if defined(__AVX512F__)
 template <>
-constexpr bool kWhole<bfloat16> = true;
-template <>
-inline Vec load_whole(const bfloat16* from) {
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  const __m512 wide = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-  const __m256 low = _mm512_castps512_ps256(wide);
-  const __m256 high = _mm512_extractf32x8_ps(wide, 1);
-  return {{reinterpret_cast<Part>(_mm512_maskz_cvtps_pd(0xff, low)),
-           reinterpret_cast<Part>(_mm512_maskz_cvtps_pd(0xff, high))}};
+constexpr bool kStoredWhole<bfloat16> = true;
+// g++ 12 makes more of the portable form than this.
+inline __m256i narrow_whole(__m512 wide) {
+  const __m512i bits = _mm512_castps_si512(wide), one = _mm512_set1_epi32(1);
+  const __m512i half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  const __m512i rounded = _mm512_mask_add_epi32(half, odd, half, one);
+  const __mmask16 nan = _mm512_cmp_ps_mask(wide, wide, _CMP_UNORD_Q);
+  const __m512i quiet = _mm512_set1_epi32(0x400000);
+  const __m512i upper = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0x1f001d, 0x1b0019, 0x170015,
+                                         0x130011, 0xf000d, 0xb0009, 0x70005, 0x30001);
+  return _mm512_castsi512_si256(
+      _mm512_permutexvar_epi16(upper, _mm512_mask_or_epi32(rounded, nan, bits, quiet)));
 }
 inline __m256i narrow_whole(Vec v) {
   const __m256 low = reinterpret_cast<__m256>(narrow<float>(v.p[0]));
   const __m256 high = reinterpret_cast<__m256>(narrow<float>(v.p[1]));
-  const __m512 wide = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
-  const __m512i bits = _mm512_castps_si512(wide), upper = _mm512_srli_epi32(bits, 16);
-  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
-  const __m512i rounded = _mm512_srli_epi32(sum, 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(wide, wide, _CMP_UNORD_Q);
-  return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40)));
+  return narrow_whole(_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1));
 }
 template <>
 inline void store_whole(bfloat16* to, Vec v) {
@@ -165,9 +167,7 @@ inline void stream_whole(bfloat16* to, Vec v) {
 template <class T>
 inline Vec load(const T* from, Full = {}) {
   Vec r;
-  if constexpr (kWhole<T>) {
-    return load_whole(from);
-  } else if constexpr (kLaneByLane<T>) {
+  if constexpr (kLaneByLane<T>) {
     double lanes[kLanes];
     widen_lanes(from, lanes);
     return load(lanes);
@@ -182,7 +182,7 @@ inline Vec load(const T* from, Full = {}) {
 }
 template <class T>
 inline void store(T* to, Vec v, Full = {}) {
-  if constexpr (kWhole<T>) {
+  if constexpr (kStoredWhole<T>) {
     store_whole(to, v);
   } else if constexpr (kLaneByLane<T>) {
     double lanes[kLanes];
@@ -274,7 +274,7 @@ inline void stream_pieces(T* to, V v) {
 }
 template <class T>
 inline void stream(T* to, Vec v) {
-  if constexpr (kWhole<T>) {
+  if constexpr (kStoredWhole<T>) {
     stream_whole(to, v);
   } else if constexpr (sizeof(T) == sizeof(float16)) {
     stream_pieces(to, v);

@@ -1,0 +1,72 @@
+// Maps of halves in float32. A term is rounded three times, by 2^-24 of itself at most. Where the
+// result is at least 1 / kTermsOver of its terms it is therefore less than 3/8 of a unit in the
+// half's last place off before it is rounded to half, and where it is as large as they are, 2^-10
+// of one. The other lanes, few, are computed again, in float64: each by itself, so that no bit
+// depends on the rest of its vector.
+#pragma once
+
+namespace bnpp::BNPP_ISA {
+namespace {
+
+template <class T>
+constexpr float kTermsOver = 0;
+template <>
+constexpr float kTermsOver<float16> = 0x1p9f;
+template <>
+constexpr float kTermsOver<bfloat16> = 0x1p12f;
+
+// The parameters of columns [j, j + 16) of a tile in float64, also where rows are one run and j
+// counts on.
+template <Layout layout, int n, class Tile, class Lanes>
+inline Params<n> exact_params(const Tile& t, const double* const (&values)[n], std::ptrdiff_t j,
+                              Lanes lanes) {
+  Params<n> params;
+  if constexpr (layout == Layout::rows) {
+    for (int k = 0; k < n; ++k) params.p[k] = splat(*values[k]);
+    return params;
+  }
+  const std::ptrdiff_t channels = t.cols / t.repeat, column = j % t.cols;
+  std::ptrdiff_t c = column / t.repeat, left = t.repeat - column % t.repeat;
+  if (t.repeat == 1 && column + kLanes <= t.cols) {
+    for (int k = 0; k < n; ++k) params.p[k] = load(values[k] + c, lanes);
+    return params;
+  }
+  double of_lanes[n][kLanes];
+  for (std::ptrdiff_t lane = 0; lane < kLanes; ++lane) {
+    for (int k = 0; k < n; ++k) of_lanes[k][lane] = values[k][c];
+    if (--left > 0) continue;
+    left = t.repeat;
+    c = c + 1 < channels ? c + 1 : 0;
+  }
+  for (int k = 0; k < n; ++k) params.p[k] = load(of_lanes[k]);
+  return params;
+}
+
+inline Single to_single(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  return load_single(lanes);
+}
+
+// value(i, j, lanes, params, others) where others, the sizes of all terms but one, do not exceed it
+// by far: else the same in float64.
+template <class T, Layout layout, int n, class V, class Tile, class Lanes, class Value>
+BNPP_INLINE V mended(const Tile& t, const double* const (&values)[n], std::ptrdiff_t i,
+                     std::ptrdiff_t j, Lanes lanes, const Params<n, V>& params, Value value) {
+  V others;
+  V v = value(i, j, lanes, params, others);
+  if constexpr (kTermsOver<T> > 0 && Arithmetic<V>::is_single) {
+    const Single least = others * splat_single(1 / kTermsOver<T>);
+    const unsigned small = bits_of_less(size_of(v), least);
+    if (__builtin_expect(small != 0, false)) {
+      Vec unused;
+      const Params<n> exact = exact_params<layout>(t, values, j, lanes);
+      const Single again = to_single(value(i, j, lanes, exact, unused));
+      v = choose(Arithmetic<Single>::mask(small), again, v);
+    }
+  }
+  return v;
+}
+
+}  // namespace
+}  // namespace bnpp::BNPP_ISA
