@@ -77,3 +77,63 @@ def test_bits_at_every_address(shape, in_place, activation, dtype, streaming):
                 assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
     finally:
         bnpp.set_isa(before)
+
+
+LONG_ROWS = [
+    (5, 40, 14, 14),  # columns, in tiles of several rows
+    (3, 9, 13, 13),  # the same, of odd length
+    (7, 6, 28, 28),  # rows
+    (2, 90, 20, 20),  # rows longer than a tile
+    (3, 130, 8, 16),  # columns longer than a tile
+]
+
+
+def one_after_the_other(x, dy, residual, activation):
+    """Outputs of all calls that map in memory order."""
+    c = x.shape[1]
+    stats = np.linspace(-1, 1, c), np.linspace(0.5, 2, c)
+    keywords = {"residual": residual, "activation": activation}
+    y, saved = bnpp.batch_norm(x, *stats, **keywords)
+    got = bnpp.batch_norm_backward(dy, saved)
+    frozen, given = bnpp.batch_norm_inference(x, None, None, *stats, save=True, **keywords)
+    through = bnpp.batch_norm_inference_backward(dy, given)
+    inference = bnpp.batch_norm_inference(x, *stats, *stats, **keywords)
+    return [a for a in (y, *got, frozen, *through, inference) if a is not None]
+
+
+def lying_otherwise(x):
+    """A copy whose channels lie outermost."""
+    return np.moveaxis(np.moveaxis(x, 1, 0).copy(), 0, 1)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("shape", LONG_ROWS, ids=str)
+def test_memory_order_gives_the_same_bits(shape, residual, activation, dtype, isa):
+    """Maps of what fills half the last-level cache go through memory as it lies."""
+    rng = np.random.default_rng(2)
+    x, dy, r = (rng.standard_normal(shape).astype(dtype) for _ in range(3))
+    r = r if residual else None
+    before = _core.set_stream_above(2**62)
+    try:
+        expected = one_after_the_other(x, dy, r, activation)
+        # Above half of this for any call, and not above it for any.
+        _core.set_stream_above(4 * x.nbytes - (0 if residual else 1))
+        every_other = np.repeat(x, 2, axis=1)[:, ::2]
+        cases = {
+            "all alike": (x, dy),
+            "x otherwise": (every_other, dy),
+            "dy otherwise": (x, lying_otherwise(dy)),
+            "dy unaligned": (x, at_offset(shape, dtype, 0)[0][1 : 1 + x.nbytes]),
+        }
+        for name, (given, gradient) in cases.items():
+            if name == "dy unaligned":
+                gradient = gradient.view(dtype).reshape(shape)
+                gradient[...] = dy
+            for threads in (1, 3):
+                with bnpp.thread_limit(threads):
+                    found = one_after_the_other(given, gradient, r, activation)
+                same = (np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+                assert all(same), (name, threads)
+    finally:
+        _core.set_stream_above(before)

@@ -26,6 +26,19 @@ template <class T>
 inline bool poor_shift(double shift, double s1, double s2, double n) {
   return sizeof(T) == sizeof(double) || s1 * s1 > (shift == 0 ? 15.0 / 16 : 0.5) * n * s2;
 }
+// Whether those of any channel in [begin, begin + channels) may: false only where none does.
+template <class T>
+inline bool some_poor_shift(const BlockSums& sums, std::ptrdiff_t begin, std::ptrdiff_t channels,
+                            double n) {
+  if constexpr (sizeof(T) == sizeof(double)) return true;
+  const Vec least = splat(0.5 * n);
+  unsigned poor = 0;
+  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
+    const Vec s1 = load(sums.s1 + begin + c, lanes), s2 = load(sums.s2 + begin + c, lanes);
+    poor |= to_bits(positive(s1 * s1 - least * s2));
+  });
+  return poor != 0;
+}
 
 inline void put_sums(const BlockSums& to, std::ptrdiff_t channel, double shift, PairSum s1,
                      PairSum s2) {
@@ -68,7 +81,7 @@ inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
   const Vec values = n < kLanes ? load(x, Some{n}) : load(x);
   const double first = first_lane(values), share = 1.0 / static_cast<double>(n);
   const Vec d = first_of(values - splat(first), n, splat(0));
-  const double mean = first + sum(d) * share, square = sum(d * d) * share;
+  const double mean = first + plain_sum(d) * share, square = plain_sum(d * d) * share;
   return first_lane(shift_of<T>(splat(mean), splat(square)));
 }
 
@@ -200,14 +213,22 @@ BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSum
   }
 }
 
-// The sum of a channel's `repeat` columns.
+// The sum of a channel's `repeat` columns: four vectors of them as a plain sum, which then join a
+// pair.
 inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t repeat) {
   if (repeat == 1) return {*hi, *lo};
+  constexpr std::ptrdiff_t part = 4 * kLanes;
   LaneSum total;
-  for_each_vector(repeat, [&](std::ptrdiff_t k, auto lanes) {
-    total.add(load(hi + k, lanes));
-    total.lo = total.lo + load(lo + k, lanes);
-  });
+  for (std::ptrdiff_t first = 0; first < repeat; first += part) {
+    const std::ptrdiff_t left = repeat - first;
+    Vec high = splat(0), low = splat(0);
+    for_each_vector(left < part ? left : part, [&](std::ptrdiff_t k, auto lanes) {
+      high = high + load(hi + first + k, lanes);
+      low = low + load(lo + first + k, lanes);
+    });
+    total.add(high);
+    total.lo = total.lo + low;
+  }
   return sum_lanes(total.hi, total.lo);
 }
 
@@ -216,21 +237,23 @@ template <class T>
 BNPP_INLINE void sum_channels(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
   const T* x = static_cast<const T*>(t.x) + piece.begin;
   constexpr std::ptrdiff_t at_once = kRowsSummed<1>;
-  const std::ptrdiff_t ahead = rows_ahead<T>(t.x_stride, at_once);
-  // About 0 wherever it can be: the bits of those columns are the same either way.
-  with_flag(sizeof(T) < sizeof(double) && all_zero(columns.shift.at, piece.cols), [&](auto zero) {
+  const std::ptrdiff_t beyond = rows_ahead<T>(t.x_stride, at_once) * t.x_stride;
+  const auto sum = [&](auto zero, auto ahead) BNPP_INLINE_LAMBDA {
     constexpr bool about_zero = decltype(zero)::value;
     const auto differences = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& same)
                                  BNPP_INLINE_LAMBDA {
                                    const T* at = x + i * t.x_stride + j;
-                                   prefetch(at + ahead * t.x_stride);
+                                   if constexpr (decltype(ahead)::value) prefetch(at + beyond);
                                    d = load(at, lanes);
                                    if constexpr (!about_zero)
                                      d = d - load(columns.shift + j, lanes);
                                    same = d;
                                  };
     sum_columns<at_once>(t.rows, piece.cols, columns, products<about_zero>(differences));
-  });
+  };
+  // About 0 wherever it can be: the bits of those columns are the same either way.
+  with_flag(sizeof(T) < sizeof(double) && all_zero(columns.shift.at, piece.cols),
+            [&](auto zero) { with_flag(t.ahead, [&](auto ahead) { sum(zero, ahead); }); });
   if (t.repeat == 1) {
     const double* const from[] = {columns.shift.at, columns.hi1.at, columns.lo1.at, columns.hi2.at,
                                   columns.lo2.at};
@@ -272,6 +295,7 @@ void moments_cols(const MomentsTile& tile) {
     ColumnSums columns;
     first_column_shifts(t, static_cast<const T*>(t.x) + piece.begin, piece, columns);
     sum_channels<T>(t, piece, columns);
+    if (!some_poor_shift<T>(t.sums, piece.channel, piece.channels, n)) return;
     for (std::ptrdiff_t c = 0; c < piece.channels; c += vector) {
       const std::ptrdiff_t left = piece.channels - c, channels = left < vector ? left : vector;
       bool again = false;

@@ -62,11 +62,16 @@ struct GradientArgs {
   double count;
   double *sum_gx, *a, *b, *c;
 };
+// Columns of a channel from which on maps walk each run of them by itself, with its parameters in
+// registers; a partial vector at its end costs more than loading them where runs are shorter.
+constexpr std::ptrdiff_t kRunColumns = 96;
+
 struct MomentsTile {
   const void* x;
   std::ptrdiff_t x_stride;
   std::ptrdiff_t rows, cols, repeat;
   BlockSums sums;
+  bool ahead;  // as in AffineTile
 };
 
 // y = act((x - center) * scale + (offset + residual)). Mask rows are `mask_stride` bytes apart, the

@@ -363,5 +363,23 @@ inline PairSum sum_lanes(Vec hi, Vec lo) {
 }
 inline double sum(Vec v) { return sum_lanes(v, splat(0)).hi; }
 
+// The same without the errors of the additions.
+template <int half>
+inline void fold(Vec& v) {
+  if constexpr (half >= kPartLanes) {
+    constexpr int n = half / kPartLanes;
+    for (int i = 0; i < n; ++i) v.p[i] = v.p[i] + v.p[i + n];
+  } else {
+    v.p[0] = v.p[0] + from_lane<half>(v.p[0]);
+  }
+}
+inline double plain_sum(Vec v) {
+  fold<8>(v);
+  fold<4>(v);
+  fold<2>(v);
+  fold<1>(v);
+  return first_lane(v);
+}
+
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

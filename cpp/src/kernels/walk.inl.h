@@ -225,7 +225,22 @@ struct Params {
   V p[n];
 };
 
-// The parameters of a piece's columns: one number a column, from one a channel.
+// Where the parameters of columns lie, one number a column. Apart from the numbers, as pointers
+// that no store can alias stay in registers.
+template <int n, class V>
+struct ColumnsAt {
+  using Number = typename Arithmetic<V>::Number;
+  const Number* columns[n];
+
+  template <class Lanes>
+  BNPP_INLINE Params<n, V> at(std::ptrdiff_t j, Lanes lanes) const {
+    Params<n, V> params;
+    for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
+    return params;
+  }
+};
+
+// The parameters of a piece's columns, from one number a channel.
 template <int n, class V>
 struct ColumnParams {
   using Number = typename Arithmetic<V>::Number;
@@ -234,21 +249,37 @@ struct ColumnParams {
   static constexpr std::ptrdiff_t kMost = kFit < kPieceColumns ? kFit : kPieceColumns;
 
   ColumnsOf<Number> spread[n];
-  const Number* columns[n];
 
-  BNPP_INLINE ColumnParams(const double* const (&values)[n], const Piece& piece,
-                           std::ptrdiff_t repeat) {
+  BNPP_INLINE ColumnsAt<n, V> of(const double* const (&values)[n], const Piece& piece,
+                                 std::ptrdiff_t repeat) {
+    ColumnsAt<n, V> where;
     for (int k = 0; k < n; ++k) {
-      columns[k] = spread_channels(values[k], piece, repeat, spread[k].at);
+      where.columns[k] = spread_channels(values[k], piece, repeat, spread[k].at);
     }
-  }
-  template <class Lanes>
-  BNPP_INLINE Params<n, V> at(std::ptrdiff_t j, Lanes lanes) const {
-    Params<n, V> params;
-    for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::load_from(columns[k] + j, lanes);
-    return params;
+    return where;
   }
 };
+
+// Whether runs of columns are walked by themselves: bits of a mask lie in whole bytes only where
+// runs begin with one.
+template <class Tile>
+inline bool in_runs(const Tile& t) {
+  return t.repeat >= kRunColumns && (t.mask == nullptr || t.repeat % 8 == 0);
+}
+
+template <class V, int n, class Tile, class Element, class Foresee>
+BNPP_INLINE void walk_runs(const Tile& t, const double* const (&values)[n], Element element,
+                           Foresee foresee) {
+  for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+    for (std::ptrdiff_t begin = 0, c = 0; begin < t.cols; begin += t.repeat, ++c) {
+      Params<n, V> params;
+      for (int k = 0; k < n; ++k) params.p[k] = Arithmetic<V>::splat_number(values[k][c]);
+      for (std::ptrdiff_t j = 0; t.ahead && j < t.repeat; j += kLanes) foresee(i + 1, begin + j);
+      for_each_vector(t.repeat, [&](std::ptrdiff_t j, auto lanes)
+                                    BNPP_INLINE_LAMBDA { element(i, begin + j, lanes, params); });
+    }
+  }
+}
 
 // element(i, j, lanes, params) for every vector of the tile, stored; foresee(i, j) asks for the
 // lines that a vector reads and writes.
@@ -264,10 +295,13 @@ BNPP_INLINE void walk(const Tile& t, const double* const (&values)[n], Element e
         element(i, j, lanes, params);
       });
     }
+  } else if (in_runs(t)) {
+    walk_runs<V>(t, values, element, foresee);
   } else {
     using Parameters = ColumnParams<n, V>;
     for_each_piece(t, Parameters::kMost, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
-      const Parameters columns(values, piece, t.repeat);
+      Parameters params_of;
+      const ColumnsAt<n, V> columns = params_of.of(values, piece, t.repeat);
       const auto rows = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
         for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
           const Params<n, V> params = columns.at(j, lanes);
@@ -330,7 +364,9 @@ BNPP_INLINE void walk_streamed(const Tile& t, const T* out, std::ptrdiff_t out_s
                             });
     }
   } else if (!one_run) {
-    const ColumnParams<n, V> columns(values, {0, t.cols, 0, t.cols / t.repeat}, t.repeat);
+    ColumnParams<n, V> params_of;
+    const ColumnsAt<n, V> columns =
+        params_of.of(values, {0, t.cols, 0, t.cols / t.repeat}, t.repeat);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       for_each_vector_after(stream_head<how>(out + i * out_stride), t.cols,
                             [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {

@@ -11,6 +11,7 @@
 #include "norms/check.h"
 #include "norms/gradients.h"
 #include "norms/keep.h"
+#include "norms/map_plan.h"
 #include "norms/moments.h"
 #include "norms/normalize.h"
 #include "norms/saved.h"
@@ -97,14 +98,16 @@ BatchNormSaved training_forward(const Check& check, const BatchNormArgs& args,
   set_weights(saved, args.weights, weights);
   if (plan.count == 0) return saved;
 
-  const Verbs& kernel = verbs(x.dtype, plan.layout);
-  const Operand input(x, plan, threads);
+  const Plan maps =
+      plan_of_maps(plan, {x, args.y, args.residual}, mask_of(saved) != nullptr, Reads::twice);
+  const Verbs &sums = verbs(x.dtype, plan.layout), &map = verbs(x.dtype, maps.layout);
+  const Operand input(x, maps, threads);
   BlockMoments blocks(plan, moments_of(saved), &weights);
-  Normalize normalize(plan, args.residual, args.activation, args.y, threads);
+  Normalize normalize(maps, args.residual, args.activation, args.y, threads);
   reduce_finish_map(
-      plan, threads, size_of(x.dtype),
+      plan, maps, threads, size_of(x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
-        blocks.reduce(kernel, input, tile, block, worker);
+        blocks.reduce(sums, input, tile, block, worker);
       },
       [&](std::int64_t begin, std::int64_t end) {
         blocks.merge(begin, end);
@@ -118,7 +121,7 @@ BatchNormSaved training_forward(const Check& check, const BatchNormArgs& args,
         normalize.set_channels(begin, end, saved, beta);
       },
       [&](const Tile& tile, int worker) {
-        normalize.apply(kernel, input, mask_of(saved), tile, worker);
+        normalize.apply(map, input, mask_of(saved), tile, worker);
       });
   return saved;
 }

@@ -226,7 +226,7 @@ void batch_norm_double_backward(const BatchNormSaved& saved, const BatchNormDoub
     const int threads = threads_for(5 * saved.x.size() * item);
     DoubleBackward pass(saved, grads, dd, var_grad, plan, threads);
     reduce_finish_map(
-        plan, threads, 3 * item,
+        plan, plan, threads, 3 * item,
         [&](const Tile& tile, std::int64_t block, int worker) { pass.reduce(tile, block, worker); },
         [&](std::int64_t begin, std::int64_t end) {
           pass.add_up(begin, end);

@@ -7,6 +7,7 @@
 #include "bnpp/batch_norm.h"
 #include "norms/check.h"
 #include "norms/gradients.h"
+#include "norms/map_plan.h"
 #include "norms/normalize.h"
 #include "norms/saved.h"
 #include "norms/schedule.h"
@@ -42,14 +43,16 @@ BatchNormSaved batch_norm_inference(const BatchNormInferenceArgs& args) {
   if (args.activation == Activation::relu && args.keep_mask) add_mask(saved, plan);
 
   const int threads = threads_for(2 * x.size() * size_of(x.dtype));
-  Normalize normalize(plan, args.residual, args.activation, args.y, threads);
+  const Plan maps =
+      plan_of_maps(plan, {x, args.y, args.residual}, mask_of(saved) != nullptr, Reads::once);
+  Normalize normalize(maps, args.residual, args.activation, args.y, threads);
   set_variances(saved, saved.var.data(), 1, 0, plan.channels);
   normalize.set_channels(0, plan.channels, saved, beta);
   if (plan.count == 0) return saved;
 
-  const Verbs& kernel = verbs(x.dtype, plan.layout);
-  const Operand input(x, plan, threads);
-  map_all(plan, threads, [&](const Tile& tile, int worker) {
+  const Verbs& kernel = verbs(x.dtype, maps.layout);
+  const Operand input(x, maps, threads);
+  map_all(maps, threads, [&](const Tile& tile, int worker) {
     normalize.apply(kernel, input, mask_of(saved), tile, worker);
   });
   return saved;

@@ -80,7 +80,7 @@ void tangent_pass(const BatchNormSaved& saved, const BatchNormTangents& t, const
                   y_dot, tile, worker);
   };
   if (!saved.frozen && t.x_dot.given()) {
-    reduce_finish_map(plan, threads, 2 * size_of(saved.x.dtype), reduce, finish, map);
+    reduce_finish_map(plan, plan, threads, 2 * size_of(saved.x.dtype), reduce, finish, map);
   } else {  // the sums are 0, or not needed
     finish(0, plan.channels);
     map_all(plan, threads, map);

@@ -65,7 +65,7 @@ void Normalize::apply(const Verbs& verbs, const Operand& x, std::uint8_t* mask, 
   args.relu = relu_;
   const int tensors = residual.data != nullptr ? 3 : 2;
   args.stream = y_.stream(tensors);
-  args.ahead = y_.ahead(tensors);
+  args.ahead = !plan_.whole_rows && y_.ahead(tensors);
   args.wide = false;
   verbs.affine(args);
   y_.written(tile, worker);

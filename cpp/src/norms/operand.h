@@ -40,6 +40,8 @@ class Operand {
   /// The tile to write to, and its way home once written.
   View write(const Tile& tile, int worker) const;
   void written(const Tile& tile, int worker) const;
+  /// Whether the kernels work on the tensor itself, not on copies of its tiles.
+  bool direct() const { return direct_; }
   /// Whether to write past the caches: an output of a call on so many tensors of its size that they
   /// leave no room for it.
   bool stream(int tensors) const { return direct_ && tensors * bytes_ > stream_above(); }

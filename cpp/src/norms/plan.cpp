@@ -35,6 +35,9 @@ constexpr std::int64_t kGroupsPart = 2;
 constexpr std::int64_t kSmallTile = 32768;
 // Values of a tile of whole rows.
 constexpr std::int64_t kMapTile = 65536;
+// The same where runs are walked by themselves, and nothing is to be shared by many rows: small
+// enough to be shared by many threads.
+constexpr std::int64_t kRunsTile = 16384;
 // Tiles to have for threads to share, if the channels suffice.
 constexpr std::int64_t kColsTasks = 8;
 
@@ -84,7 +87,10 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     runs_per_block_ = ceil_div(outer, blocks);
     blocks = ceil_div(outer, runs_per_block_);
     // Wider rows are mapped in groups, whose parameters stay in the first-level cache.
-    if (channels * inner <= kColsColumns) map_rows_ = kMapTile / (channels * inner);
+    if (channels * inner <= kColsColumns) {
+      map_rows_ = kMapTile / (channels * inner);
+      map_channels_ = channels;
+    }
     group_channels_ = group_of_columns(ceil_div(channels, ceil_div(kColsTasks, blocks)));
   } else if (inner <= kRowsBlock) {
     group_channels_ = 1;
@@ -99,6 +105,21 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
     blocks = outer * pieces_;
   }
   groups = ceil_div(channels, group_channels_);
+}
+
+bool Plan::has_long_rows(bool has_mask) const {
+  return channels > 1 && inner >= kRunColumns && inner <= kRunsTile &&
+         (!has_mask || inner % 8 == 0);
+}
+
+Plan Plan::of_whole_rows() const {
+  Plan plan = *this;
+  plan.layout = Layout::cols;
+  plan.whole_rows = true;
+  plan.map_channels_ = std::min(channels, kRunsTile / inner);
+  plan.map_rows_ = std::min(outer, kRunsTile / (plan.map_channels_ * inner));
+  if (plan.map_channels_ < channels) plan.map_rows_ = 1;
+  return plan;
 }
 
 Plan Plan::of_samples(ConstTensor x, int axis) {
@@ -133,9 +154,11 @@ bool Plan::group_fits_cache(std::int64_t value_bytes, int threads) const {
 
 Tile Plan::tile_in_memory_order(std::int64_t index) const {
   if (layout == Layout::cols) {
-    const std::int64_t o0 = index * map_rows_;
-    if (map_rows_ > 0) return {0, channels, o0, std::min(o0 + map_rows_, outer), 0, inner};
-    return tile(index % groups, index / groups);
+    if (map_rows_ == 0) return tile(index % groups, index / groups);
+    const std::int64_t parts = ceil_div(channels, map_channels_);
+    const std::int64_t c0 = index % parts * map_channels_, o0 = index / parts * map_rows_;
+    return {c0,   std::min(c0 + map_channels_, channels), o0, std::min(o0 + map_rows_, outer), 0,
+            inner};
   }
   const std::int64_t run = index / pieces_, i0 = index % pieces_ * piece_length_;
   const std::int64_t c = run % channels, o = run / channels;
@@ -144,11 +167,13 @@ Tile Plan::tile_in_memory_order(std::int64_t index) const {
 
 std::int64_t Plan::tiles_in_memory_order() const {
   if (layout == Layout::rows) return outer * channels * pieces_;
-  return map_rows_ > 0 ? ceil_div(outer, map_rows_) : groups * blocks;
+  if (map_rows_ == 0) return groups * blocks;
+  return ceil_div(outer, map_rows_) * ceil_div(channels, map_channels_);
 }
 
 std::int64_t Plan::max_tile_size() const {
-  return std::max(group_channels_ * runs_per_block_ * piece_length_, map_rows_ * channels * inner);
+  return std::max(group_channels_ * runs_per_block_ * piece_length_,
+                  map_rows_ * map_channels_ * inner);
 }
 
 bool Plan::is_small(const Tile& t) const { return rows(t) <= 1 || rows(t) * cols(t) <= kSmallTile; }

@@ -61,6 +61,12 @@ class Plan {
   /// tensors of `value_bytes` bytes a value.
   bool group_fits_cache(std::int64_t value_bytes, int threads) const;
 
+  /// The same data for maps that go through memory as it lies: whole rows, of whose channels the
+  /// kernels walk run after run. Only where `has_long_rows`.
+  Plan of_whole_rows() const;
+  bool has_long_rows(bool has_mask) const;
+  bool whole_rows = false;
+
   /// All data again, where channels need not come together: single runs or whole rows.
   Tile tile_in_memory_order(std::int64_t index) const;
   std::int64_t tiles_in_memory_order() const;
@@ -87,7 +93,9 @@ class Plan {
   std::int64_t runs_per_block_ = 0;  // outer positions of a block
   std::int64_t pieces_ = 1;          // blocks a run is cut into (rows, long runs)
   std::int64_t piece_length_ = 0;    // inner positions of a block
-  std::int64_t map_rows_ = 0;        // whole rows of a tile in memory order, or 0 (cols)
+  // Of a tile in memory order in layout cols; no channels: those of a group, and the rows of a
+  // block.
+  std::int64_t map_rows_ = 0, map_channels_ = 0;
 
  private:
   std::int64_t mask_row() const;

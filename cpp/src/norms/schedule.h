@@ -31,17 +31,18 @@ void reduce_all(const Plan& plan, int threads, Reduce reduce) {
 }
 
 /// reduce(tile, block, worker), then finish(first channel, last channel), then map(tile, worker),
-/// for tensors of `value_bytes` bytes a value, all of them together.
+/// for tensors of `value_bytes` bytes a value, all of them together. Tiles of maps are those of
+/// `maps`, which may be the plan itself.
 template <class Reduce, class Finish, class Map>
-void reduce_finish_map(const Plan& plan, int threads, std::int64_t value_bytes, Reduce reduce,
-                       Finish finish, Map map) {
+void reduce_finish_map(const Plan& plan, const Plan& maps, int threads, std::int64_t value_bytes,
+                       Reduce reduce, Finish finish, Map map) {
   // Below this many groups a thread, uneven shares would leave threads idle.
   constexpr int kGroupsPerThread = 4;
 
   auto finish_group = [&](std::int64_t group, int) {
     finish(plan.group_begin(group), plan.group_end(group));
   };
-  if (plan.group_fits_cache(value_bytes, threads) &&
+  if (!maps.whole_rows && plan.group_fits_cache(value_bytes, threads) &&
       (threads == 1 || plan.groups >= kGroupsPerThread * threads)) {
     auto whole_group = [&](std::int64_t group, int worker) {
       for (std::int64_t b = 0; b < plan.blocks; ++b) reduce(plan.tile(group, b), b, worker);
@@ -53,8 +54,9 @@ void reduce_finish_map(const Plan& plan, int threads, std::int64_t value_bytes, 
   }
   reduce_all(plan, threads, reduce);
   parallel_for(plan.groups, threads, finish_group);
-  // What was read last is in the cache still.
-  map_all(plan, threads, map, Order::backward);
+  // What was read last is in the cache still; whole rows are mapped as processors foresee them.
+  const Order order = maps.whole_rows ? Order::forward : Order::backward;
+  map_all(maps, threads, map, order);
 }
 
 }  // namespace bnpp

@@ -16,6 +16,9 @@ constexpr std::int64_t kUsualCache = 32 << 20;
 // Of this part of the cache on, in sixteenths, a call's tensors push each other out, and from that
 // part on processors do not foresee enough (docs/performance.md).
 constexpr std::int64_t kStreamSixteenths = 13, kAheadSixteenths = 8;
+// Of this part of the bytes from which on outputs are streamed, a channel that has been read may no
+// longer be as near as memory order is quick.
+constexpr std::int64_t kApartPart = 2;
 
 // The largest cache of the first core. Linux's own files know what a core can reach; sysconf tells
 // the sum of all on processors of several dies.
@@ -47,6 +50,8 @@ std::int64_t last_level_cache() {
 }
 
 std::int64_t stream_above() { return stream_bytes(); }
+
+std::int64_t apart_above() { return stream_above() / kApartPart; }
 
 std::int64_t ahead_above() {
   static const std::int64_t bytes = last_level_cache() / 16 * kAheadSixteenths;

@@ -1,0 +1,23 @@
+// The plan of the maps of batch norm. What a call's reduction has just read lies in the
+// second-level cache channel by channel, and is best mapped there; but where its tensors fill much
+// of the last-level cache, and where there is no reduction, it is best to go through memory as it
+// lies.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "bnpp/tensor.h"
+#include "norms/plan.h"
+
+namespace bnpp {
+
+enum class Reads : std::uint8_t { once, twice };
+
+/// The plan for maps of these tensors, some of which may not be given: whole rows, or `plan` itself
+/// where these do not pay, or some tensor has no whole rows. Operands of the one serve tiles of
+/// both.
+Plan plan_of_maps(const Plan& plan, std::initializer_list<ConstTensor> tensors, bool has_mask,
+                  Reads reads);
+
+}  // namespace bnpp
