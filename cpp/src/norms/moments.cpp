@@ -63,12 +63,12 @@ void BlockMoments::reduce_weighted(const Operand& x, const Tile& tile, std::int6
   weights_->for_each_part(tile, [&](const Tile& part) {
     const Operand::View view = x.read(part, worker);
     const Weights::Rows rows = weights_->rows_with_weight(part, block);
-    weights_->verbs().weighted_moments(
-        {{view.data, view.stride, rows.n, plan_.cols(part), plan_.inner, sums(block, part.c0)},
-         weights_->read(part, worker),
-         weights_->counts(block, part.c0),
-         weights_->count_step(),
-         rows.start});
+    weights_->verbs().weighted_moments({{view.data, view.stride, rows.n, plan_.cols(part),
+                                         plan_.inner, sums(block, part.c0), false},
+                                        weights_->read(part, worker),
+                                        weights_->counts(block, part.c0),
+                                        weights_->count_step(),
+                                        rows.start});
   });
 }
 
