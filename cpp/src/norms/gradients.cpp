@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "norms/map_plan.h"
 #include "norms/operand.h"
 #include "norms/plan.h"
 #include "norms/saved.h"
@@ -59,7 +58,7 @@ void InputGradient::map(const GradTensors& t, const ChannelVector& center, const
   args.c = &c_[first];
   const int tensors = 2 + (uses_x_ ? 1 : 0) + (dresidual.data != nullptr ? 1 : 0);
   args.stream = t.dx.stream(tensors);
-  args.ahead = !plan_.whole_rows && t.dx.ahead(tensors);
+  args.ahead = t.dx.ahead(tensors);
   verb(args);
   t.dx.written(tile, worker);
   t.dresidual.written(tile, worker);
@@ -157,13 +156,9 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
     return;
   }
   const int threads = threads_for(3 * saved.x.size() * size_of(saved.x.dtype));
-  const ConstTensor& x = kept(saved);
-  const Plan maps = saved.weights.given()
-                        ? plan
-                        : plan_of_maps(plan, {grads.dy, x, grads.dx, grads.dresidual},
-                                       mask_of(saved) != nullptr, Reads::twice);
-  const Verbs &sums_of = verbs(x.dtype, plan.layout), &map = verbs(x.dtype, maps.layout);
-  const GradTensors tensors(grads.dy, x, grads.dx, grads.dresidual, mask_of(saved), maps, threads);
+  const Verbs& kernel = verbs(saved.x.dtype, plan.layout);
+  const GradTensors tensors(grads.dy, kept(saved), grads.dx, grads.dresidual, mask_of(saved), plan,
+                            threads);
 
   const Weights weights(broadcast_weights(Check("batch_norm_backward"), saved.x, saved.weights),
                         saved.x.dtype, plan, threads);
@@ -171,15 +166,15 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
   const Sources sources(saved);
   const ChannelVector about = centers_of_sums(saved, sources);
   BlockGradSums sums(plan);
-  InputGradient input(maps, !saved.frozen);
+  InputGradient input(plan, !saved.frozen);
   const GradientTerms terms = input.terms(sums, sources.low.data(), sources.slope_of_all());
   reduce_finish_map(
-      plan, maps, threads, 2 * size_of(x.dtype),
+      plan, plan, threads, 2 * size_of(saved.x.dtype),
       [&](const Tile& tile, std::int64_t block, int worker) {
         const GradSumsOf pair{tensors.dy.read(tile, worker), tensors.x.read(tile, worker),
                               tensors.mask, about};
         double* const sum_gx = sums.at(1, block, tile.c0);
-        grad_sums(sums_of, plan, pair, tile, sums.at(0, block, tile.c0), sum_gx);
+        grad_sums(kernel, plan, pair, tile, sums.at(0, block, tile.c0), sum_gx);
         if (weights.given()) {
           drop_weightless(plan, tensors, weights, {sources.center, sources.low}, tile, worker,
                           sum_gx);
@@ -197,7 +192,7 @@ void backward_pass(const BatchNormSaved& saved, const BatchNormGrads& grads,
         if (weights.given()) {
           input.apply_weighted(tensors, weights, sources.center, tile, worker);
         } else {
-          input.apply(map, tensors, sources.center, tile, worker);
+          input.apply(kernel, tensors, sources.center, tile, worker);
         }
       });
   write_vector(grads.dgamma, terms.sum_gx);
