@@ -1,7 +1,6 @@
-// The plan of the maps of batch norm. What a call's reduction has just read lies in the
-// second-level cache channel by channel, and is best mapped there; but where its tensors fill much
-// of the last-level cache, and where there is no reduction, it is best to go through memory as it
-// lies.
+// The plan of the forward maps of batch norm. What a call's sums have just read lies in the
+// second-level cache channel by channel, and is best mapped there; but where x and y fill much of
+// the last-level cache, and where there are no sums, memory is best gone through as it lies.
 #pragma once
 
 #include <cstdint>

@@ -11,8 +11,7 @@ std::int64_t last_level_cache();
 /// Outputs of calls on more bytes than this, inputs and outputs, are streamed.
 std::int64_t stream_above();
 
-/// Calls on more bytes than this, up to those that are streamed, map in memory order where they
-/// can.
+/// Forwards on more bytes than this, up to those that are streamed, map in memory order.
 std::int64_t apart_above();
 
 /// Calls on more bytes than this ask for rows before they need them.
