@@ -1,4 +1,4 @@
-"""float16 and bfloat16: computed as the wider dtypes are, and rounded to the data's dtype once."""
+"""float16 and bfloat16: within one unit in the last place of the wide result rounded to half."""
 
 import itertools
 

@@ -1,5 +1,5 @@
-// The element types of tensors. A new type is one line here, one load/store pair in
-// src/kernels/vec.h, and its conversions where C++ has none (half.h).
+// The element types of tensors. A new type is one line here, one widen/narrow pair in
+// src/kernels/parts.h, and its conversions where C++ has none (half.h).
 #pragma once
 
 #include <cstddef>

@@ -4,7 +4,7 @@
 // Tensors of float32 and less are computed in float32, which makes at most one rounding of
 // |gamma * xh| in each of x - center, scale, the product and the sum, and as many of beta and
 // residual: within contract 1. Of halves, which may be no more than one of their own units off,
-// what lies near 0 is mended. Tiles whose parameters float32 has no room for are computed in
+// what lies near 0 is mended. Channels whose parameters float32 has no room for are computed in
 // float64.
 #pragma once
 
@@ -15,9 +15,12 @@ namespace {
 template <bool with_residual, bool with_relu, bool with_mask>
 struct AffineHas {
   static constexpr bool residual = with_residual, relu = with_relu, mask = with_mask;
+  static constexpr bool mixed = false;
 };
+// And in which float32 may have room for some channels, unless all shall be float64.
 struct AffineMayHave {
-  bool residual, relu, mask;
+  bool residual, relu, mask, wide;
+  static constexpr bool mixed = true;
 };
 
 inline bool is_in_one_run(const AffineTile& t) {
@@ -35,17 +38,25 @@ void affine_tile(const AffineTile& tile, Has has) {
                          auto& others) BNPP_INLINE_LAMBDA {
     const auto& [center, scale, offset] = params.p;
     auto shift = offset;
-    others = size_of(offset);
+    others = magnitude(offset);
     if (has.residual) {
       const auto added = load_like(offset, residual + i * t.residual_stride + j, lanes);
       shift = shift + added;
-      others = others + size_of(added);
+      others = others + magnitude(added);
     }
     return (load_like(offset, x + i * t.x_stride + j, lanes) - center) * scale + shift;
   };
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
                            const Params<3, V>& params) BNPP_INLINE_LAMBDA {
-    V z = mended<T, layout>(t, values, i, j, lanes, params, value);
+    V z;
+    if constexpr (Has::mixed) {
+      const auto& [center, scale, offset] = params.p;
+      const unsigned fits =
+          bits_of_moderate(center) & bits_of_moderate(offset) & bits_of_in_range(scale);
+      z = mixed<T, layout>(t, values, i, j, lanes, params, has.wide ? 0 : fits, value);
+    } else {
+      z = mended<T, layout>(t, values, i, j, lanes, params, value);
+    }
     if (has.mask) store_mask(t.mask + i * t.mask_stride + j / 8, positive(z), lanes);
     if (has.relu) z = relu(z);
     put<how>(y + i * t.y_stride + j, z, lanes);
@@ -94,12 +105,12 @@ void affine(const AffineTile& t) {
     const bool fits = all_moderate(t.center, channels) && all_moderate(t.offset, channels) &&
                       all_in_range(t.scale, channels);
     if (!t.wide && fits) return affine_in<T, Single, layout>(t, streamed);
-    const AffineMayHave has = {t.residual != nullptr, t.relu, t.mask != nullptr};
-    if (has.residual || has.relu || !streamed) {
-      return affine_tile<T, Vec, layout, Store::cached>(t, has);
+    if (t.wide && streamed && t.residual == nullptr && !t.relu) {
+      return affine_tile<T, Vec, layout, store_of<Store::lines, Bool<true>>()>(
+          t, AffineHas<false, false, false>{});
     }
-    affine_tile<T, Vec, layout, store_of<Store::lines, Bool<true>>()>(
-        t, AffineHas<false, false, false>{});
+    affine_tile<T, Vec, layout, Store::cached>(
+        t, AffineMayHave{t.residual != nullptr, t.relu, t.mask != nullptr, t.wide});
   }
 }
 

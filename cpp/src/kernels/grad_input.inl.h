@@ -10,9 +10,11 @@ namespace {
 template <bool with_x, bool with_mask, bool with_dresidual>
 struct GradInputHas {
   static constexpr bool x = with_x, mask = with_mask, dresidual = with_dresidual;
+  static constexpr bool mixed = false;
 };
 struct GradInputMayHave {
   bool x, mask, dresidual;
+  static constexpr bool mixed = true;
 };
 
 inline bool is_in_one_run(const GradInputTile& t) {
@@ -37,14 +39,25 @@ void grad_input_tile(const GradInputTile& tile, Has has) {
                          auto& others) BNPP_INLINE_LAMBDA {
     const auto& [center, a, b, c] = params.p;
     const auto ag = a * gradient(i, j, lanes, a);
-    others = size_of(ag) + size_of(c);
+    others = magnitude(ag);
+    if (!has.x) return ag;
+    others = others + magnitude(c);
     return (ag + c) + b * (load_like(a, x + i * t.x_stride + j, lanes) - center);
   };
   const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
                            const Params<4, V>& params) BNPP_INLINE_LAMBDA {
-    const V a = params.p[1], g = gradient(i, j, lanes, a);
-    const V d = has.x ? mended<T, layout>(t, values, i, j, lanes, params, value) : a * g;
-    if (has.dresidual) store(dresidual + i * t.dresidual_stride + j, g, lanes);
+    V d;
+    if constexpr (Has::mixed) {
+      const auto& [center, a, b, c] = params.p;
+      unsigned fits = bits_of_in_range(a);
+      if (has.x) fits &= bits_of_moderate(center) & bits_of_moderate(c) & bits_of_in_range(b);
+      d = mixed<T, layout>(t, values, i, j, lanes, params, fits, value);
+    } else {
+      d = mended<T, layout>(t, values, i, j, lanes, params, value);
+    }
+    if (has.dresidual) {
+      store(dresidual + i * t.dresidual_stride + j, gradient(i, j, lanes, d), lanes);
+    }
     put<how>(dx + i * t.dx_stride + j, d, lanes);
   };
   const auto foresee = [&](std::ptrdiff_t i, std::ptrdiff_t j) BNPP_INLINE_LAMBDA {

@@ -30,7 +30,7 @@ inline double sum_columns_of(const double* columns, std::ptrdiff_t repeat) {
   Vec total = splat(0);
   for_each_vector(repeat,
                   [&](std::ptrdiff_t k, auto lanes) { total = total + load(columns + k, lanes); });
-  return plain_sum(total);
+  return sum(total);
 }
 
 // The sums of a tile in layout rows: four vectors at a time, added as a tree.

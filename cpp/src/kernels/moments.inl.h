@@ -26,16 +26,16 @@ template <class T>
 inline bool poor_shift(double shift, double s1, double s2, double n) {
   return sizeof(T) == sizeof(double) || s1 * s1 > (shift == 0 ? 15.0 / 16 : 0.5) * n * s2;
 }
-// Whether those of any channel in [begin, begin + channels) may: false only where none does.
+// Whether one of these channels may have such a shift; if not, none has.
 template <class T>
 inline bool some_poor_shift(const BlockSums& sums, std::ptrdiff_t begin, std::ptrdiff_t channels,
                             double n) {
   if constexpr (sizeof(T) == sizeof(double)) return true;
-  const Vec least = splat(0.5 * n);
+  const Vec half = splat(0.5 * n);
   unsigned poor = 0;
   for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
     const Vec s1 = load(sums.s1 + begin + c, lanes), s2 = load(sums.s2 + begin + c, lanes);
-    poor |= to_bits(positive(s1 * s1 - least * s2));
+    poor |= to_bits(positive(s1 * s1 - half * s2));
   });
   return poor != 0;
 }
@@ -81,7 +81,7 @@ inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
   const Vec values = n < kLanes ? load(x, Some{n}) : load(x);
   const double first = first_lane(values), share = 1.0 / static_cast<double>(n);
   const Vec d = first_of(values - splat(first), n, splat(0));
-  const double mean = first + plain_sum(d) * share, square = plain_sum(d * d) * share;
+  const double mean = first + sum(d) * share, square = sum(d * d) * share;
   return first_lane(shift_of<T>(splat(mean), splat(square)));
 }
 
@@ -213,22 +213,14 @@ BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSum
   }
 }
 
-// The sum of a channel's `repeat` columns: four vectors of them as a plain sum, which then join a
-// pair.
+// The sum of a channel's `repeat` columns.
 inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t repeat) {
   if (repeat == 1) return {*hi, *lo};
-  constexpr std::ptrdiff_t part = 4 * kLanes;
   LaneSum total;
-  for (std::ptrdiff_t first = 0; first < repeat; first += part) {
-    const std::ptrdiff_t left = repeat - first;
-    Vec high = splat(0), low = splat(0);
-    for_each_vector(left < part ? left : part, [&](std::ptrdiff_t k, auto lanes) {
-      high = high + load(hi + first + k, lanes);
-      low = low + load(lo + first + k, lanes);
-    });
-    total.add(high);
-    total.lo = total.lo + low;
-  }
+  for_each_vector(repeat, [&](std::ptrdiff_t k, auto lanes) {
+    total.add(load(hi + k, lanes));
+    total.lo = total.lo + load(lo + k, lanes);
+  });
   return sum_lanes(total.hi, total.lo);
 }
 

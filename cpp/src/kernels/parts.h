@@ -18,7 +18,7 @@ using Narrow = T;  // the T's of one Part
 using PartBits = bool;
 inline PartBits positive(Part p) { return p > 0; }
 inline Part choose(PartBits m, Part p, Part otherwise) { return m ? p : otherwise; }
-inline Part size_of(Part p) { return __builtin_fabs(p); }
+inline Part magnitude(Part p) { return __builtin_fabs(p); }
 inline unsigned to_bits(PartBits m) { return m; }
 inline PartBits from_bits(unsigned bits, int from) { return bits >> from & 1u; }
 template <class T>
@@ -64,7 +64,7 @@ using Narrow = typename NarrowOf<T>::type;
 
 inline PartBits positive(Part p) { return p > 0.0; }
 inline Part choose(PartBits m, Part p, Part otherwise) { return m ? p : otherwise; }
-inline Part size_of(Part p) {
+inline Part magnitude(Part p) {
   return reinterpret_cast<Part>(reinterpret_cast<PartBits>(p) & 0x7fffffffffffffff);
 }
 inline unsigned to_bits(PartBits m) {

@@ -11,7 +11,7 @@ using SinglePart = float;
 using SingleBits = bool;
 inline unsigned to_bits_single(SingleBits m) { return m; }
 inline SingleBits single_bits(unsigned bits, int from) { return bits >> from & 1u; }
-inline SinglePart size_of_single(SinglePart p) { return __builtin_fabsf(p); }
+inline SinglePart magnitude_of(SinglePart p) { return __builtin_fabsf(p); }
 inline unsigned less_bits(SinglePart a, SinglePart b) { return a < b; }
 #else
 #if defined(__AVX512F__)
@@ -44,7 +44,7 @@ inline SingleBits single_bits(unsigned bits, int from) {
   const SingleBits all = (SingleBits{} + static_cast<std::int32_t>(bits)) & lane_bit;
   return all == lane_bit;
 }
-inline SinglePart size_of_single(SinglePart p) {
+inline SinglePart magnitude_of(SinglePart p) {
   return reinterpret_cast<SinglePart>(reinterpret_cast<SingleBits>(p) & 0x7fffffff);
 }
 inline unsigned less_bits(SinglePart a, SinglePart b) {
@@ -91,8 +91,8 @@ inline Single choose(SingleMask m, Single a, Single b) {
   return a;
 }
 // |a|
-inline Single size_of(Single a) {
-  for (int i = 0; i < kSingles; ++i) a.p[i] = size_of_single(a.p[i]);
+inline Single magnitude(Single a) {
+  for (int i = 0; i < kSingles; ++i) a.p[i] = magnitude_of(a.p[i]);
   return a;
 }
 // max(a, 0), which keeps NaN.

@@ -19,7 +19,7 @@ template <class T>
 inline void store_halves(T* to, SinglePart part) {
   *to = from_double<T>(static_cast<double>(part));
 }
-#elif defined(__AVX512F__)
+#elif defined(__AVX512BW__)
 template <>
 inline SinglePart load_halves(const bfloat16* from) {
   // Each half into the upper half of a word, by one shuffle.
@@ -53,7 +53,7 @@ inline SingleWords to_bfloat16(SinglePart part) {
   const SingleWords rounded = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
   return part != part ? bits >> 16 | 0x40 : rounded;
 }
-#if defined(__F16C__)
+#if defined(__F16C__) && defined(__AVX2__)
 template <>
 inline SinglePart load_halves(const bfloat16* from) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));

@@ -1,8 +1,10 @@
-// Maps of halves in float32. A term is rounded three times, by 2^-24 of itself at most. Where the
-// result is at least 1 / kTermsOver of its terms it is therefore less than 3/8 of a unit in the
-// half's last place off before it is rounded to half, and where it is as large as they are, 2^-10
-// of one. The other lanes, few, are computed again, in float64: each by itself, so that no bit
-// depends on the rest of its vector.
+// Which lanes of a map are float32 arithmetic, and which float64. Each by itself, so that no bit
+// depends on the rest of its vector or tile.
+//
+// Halves: a term is rounded three times, by 2^-24 of itself at most. Where the result is at least
+// 1 / kTermsOver of its other terms it is therefore about 3/8 of a unit in the half's last place
+// off at most before it is rounded to half, and where it is as large as they are, 2^-10 of one or
+// less. The other lanes, few, are computed again.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -47,17 +49,32 @@ inline Single to_single(Vec v) {
   store(lanes, v);
   return load_single(lanes);
 }
+inline Vec to_vec(Single v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  return load(lanes);
+}
+
+// What float32 has no room for, bfloat16 has, where float64 terms cancel.
+template <class T>
+constexpr bool kMayOverflow = false;
+template <>
+constexpr bool kMayOverflow<bfloat16> = true;
 
 // value(i, j, lanes, params, others) where others, the sizes of all terms but one, do not exceed it
 // by far: else the same in float64.
 template <class T, Layout layout, int n, class V, class Tile, class Lanes, class Value>
 BNPP_INLINE V mended(const Tile& t, const double* const (&values)[n], std::ptrdiff_t i,
-                     std::ptrdiff_t j, Lanes lanes, const Params<n, V>& params, Value value) {
+                     std::ptrdiff_t j, Lanes lanes, const Params<n, V>& params,
+                     const Value& value) {
   V others;
   V v = value(i, j, lanes, params, others);
   if constexpr (kTermsOver<T> > 0 && Arithmetic<V>::is_single) {
     const Single least = others * splat_single(1 / kTermsOver<T>);
-    const unsigned small = bits_of_less(size_of(v), least);
+    unsigned small = bits_of_less(magnitude(v), least);
+    if constexpr (kMayOverflow<T>) {
+      small |= ~bits_of_less(magnitude(v), splat_single(__builtin_inff())) & 0xffff;
+    }
     if (__builtin_expect(small != 0, false)) {
       Vec unused;
       const Params<n> exact = exact_params<layout>(t, values, j, lanes);
@@ -66,6 +83,30 @@ BNPP_INLINE V mended(const Tile& t, const double* const (&values)[n], std::ptrdi
     }
   }
   return v;
+}
+
+// Bit by bit what is_moderate and is_in_range tell of one number.
+inline unsigned bits_of_moderate(Vec v) {
+  const Vec size = magnitude(v);
+  return ~(to_bits(positive(size - splat(kRoom))) & to_bits(finite(size)));
+}
+inline unsigned bits_of_in_range(Vec v) {
+  const Vec size = magnitude(v);
+  const unsigned tiny = to_bits(positive(size)) & to_bits(positive(splat(1 / kRoom) - size));
+  return bits_of_moderate(v) & ~tiny;
+}
+
+// In a tile of which float32 has no room for some channels: those whose bits are set in float32 as
+// in any other tile, the others in float64.
+template <class T, Layout layout, int n, class Tile, class Lanes, class Value>
+BNPP_INLINE Vec mixed(const Tile& t, const double* const (&values)[n], std::ptrdiff_t i,
+                      std::ptrdiff_t j, Lanes lanes, const Params<n>& params, unsigned fits,
+                      const Value& value) {
+  Params<n, Single> narrow;
+  for (int k = 0; k < n; ++k) narrow.p[k] = to_single(params.p[k]);
+  const Single single = mended<T, layout>(t, values, i, j, lanes, narrow, value);
+  Vec unused;
+  return choose(mask_from_bits(fits & 0xffff), to_vec(single), value(i, j, lanes, params, unused));
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 // number; in layout `cols` every `repeat` columns are a channel, which has one number in every
 // parameter.
 // Parameters, accumulators and results are float64, and so is the arithmetic, with one rounding at
-// the end; but `affine` and `grad_input` of float32 tensors compute in float32, where that has room
-// for all parameters of the tile.
+// the end; but `affine` and `grad_input` of float32 tensors and halves compute in float32, where
+// that has room for all parameters of a channel.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +22,10 @@ namespace bnpp {
 struct PairSum {
   double hi, lo;
 };
+
+// Columns of a channel from which on maps walk each run of them by itself, with its parameters in
+// registers; a partial vector at its end costs more than loading them where runs are shorter.
+constexpr std::ptrdiff_t kRunColumns = 96;
 
 // Sums of channels about a shift K that lies near a block's values, one array a field:
 // s1 + s1_low = sum (x - K), s2 + s2_low = sum (x - K)^2.
@@ -62,10 +66,6 @@ struct GradientArgs {
   double count;
   double *sum_gx, *a, *b, *c;
 };
-// Columns of a channel from which on maps walk each run of them by itself, with its parameters in
-// registers; a partial vector at its end costs more than loading them where runs are shorter.
-constexpr std::ptrdiff_t kRunColumns = 96;
-
 struct MomentsTile {
   const void* x;
   std::ptrdiff_t x_stride;

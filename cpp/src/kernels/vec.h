@@ -63,8 +63,8 @@ inline Vec choose(Mask m, Vec a, Vec b) {
   return a;
 }
 // |a|
-inline Vec size_of(Vec a) {
-  for (int i = 0; i < kParts; ++i) a.p[i] = size_of(a.p[i]);
+inline Vec magnitude(Vec a) {
+  for (int i = 0; i < kParts; ++i) a.p[i] = magnitude(a.p[i]);
   return a;
 }
 // max(a, 0), which keeps NaN.
@@ -136,7 +136,7 @@ void stream_whole(T* to, Vec v);
 #if defined(__AVX512F__)
 template <>
 constexpr bool kStoredWhole<bfloat16> = true;
-// g++ 12 makes more of the portable form than this.
+// g++ 12 makes more instructions of the portable form.
 inline __m256i narrow_whole(__m512 wide) {
   const __m512i bits = _mm512_castps_si512(wide), one = _mm512_set1_epi32(1);
   const __m512i half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
@@ -362,24 +362,6 @@ inline PairSum sum_lanes(Vec hi, Vec lo) {
   return {first_lane(hi), first_lane(lo)};
 }
 inline double sum(Vec v) { return sum_lanes(v, splat(0)).hi; }
-
-// The same without the errors of the additions.
-template <int half>
-inline void fold(Vec& v) {
-  if constexpr (half >= kPartLanes) {
-    constexpr int n = half / kPartLanes;
-    for (int i = 0; i < n; ++i) v.p[i] = v.p[i] + v.p[i + n];
-  } else {
-    v.p[0] = v.p[0] + from_lane<half>(v.p[0]);
-  }
-}
-inline double plain_sum(Vec v) {
-  fold<8>(v);
-  fold<4>(v);
-  fold<2>(v);
-  fold<1>(v);
-  return first_lane(v);
-}
 
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

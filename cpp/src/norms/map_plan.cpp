@@ -6,7 +6,7 @@
 namespace bnpp {
 Plan plan_of_maps(const Plan& plan, std::initializer_list<ConstTensor> tensors, bool has_mask,
                   Reads reads) {
-  if (!plan.has_long_rows(has_mask)) return plan;
+  if (!plan.has_long_runs(has_mask)) return plan;
   std::int64_t bytes = 0;
   for (const ConstTensor& t : tensors) {
     if (t.given()) bytes += t.size() * size_of(t.dtype);

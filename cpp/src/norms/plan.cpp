@@ -107,7 +107,7 @@ Plan::Plan(const ConstTensor& x, int axis) : outer(1), inner(1), channel_axis(ax
   groups = ceil_div(channels, group_channels_);
 }
 
-bool Plan::has_long_rows(bool has_mask) const {
+bool Plan::has_long_runs(bool has_mask) const {
   return channels > 1 && inner >= kRunColumns && inner <= kRunsTile &&
          (!has_mask || inner % 8 == 0);
 }

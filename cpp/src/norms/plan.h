@@ -62,9 +62,9 @@ class Plan {
   bool group_fits_cache(std::int64_t value_bytes, int threads) const;
 
   /// The same data for maps that go through memory as it lies: whole rows, of whose channels the
-  /// kernels walk run after run. Only where `has_long_rows`.
+  /// kernels walk run after run. Only where `has_long_runs`.
   Plan of_whole_rows() const;
-  bool has_long_rows(bool has_mask) const;
+  bool has_long_runs(bool has_mask) const;
   bool whole_rows = false;
 
   /// All data again, where channels need not come together: single runs or whole rows.
@@ -93,8 +93,7 @@ class Plan {
   std::int64_t runs_per_block_ = 0;  // outer positions of a block
   std::int64_t pieces_ = 1;          // blocks a run is cut into (rows, long runs)
   std::int64_t piece_length_ = 0;    // inner positions of a block
-  // Of a tile in memory order in layout cols; no channels: those of a group, and the rows of a
-  // block.
+  // Of a tile in memory order in layout cols; 0 where it is a block of a group.
   std::int64_t map_rows_ = 0, map_channels_ = 0;
 
  private:

@@ -82,7 +82,7 @@ namespace {
 
 // beta where y was kept: float32's part of it is representable beside y in every dtype but float64,
 // whose own beta is. The y of float32 was made with the float32 offset, which is its centre
-// therefore.
+// therefore; that of halves, too, but a half's unit is far beyond the difference.
 Source source_of_y(const BatchNormSaved& saved, std::size_t c) {
   const double beta = saved.beta[c], r = saved.inv_std[c], scale = saved.gamma[c] * r;
   const double slope = r == 0 ? 0 : 1 / r / saved.gamma[c];

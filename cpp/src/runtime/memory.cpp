@@ -16,8 +16,8 @@ constexpr std::int64_t kUsualCache = 32 << 20;
 // Of this part of the cache on, in sixteenths, a call's tensors push each other out, and from that
 // part on processors do not foresee enough (docs/performance.md).
 constexpr std::int64_t kStreamSixteenths = 13, kAheadSixteenths = 8;
-// Of this part of the bytes from which on outputs are streamed, a channel that has been read may no
-// longer be as near as memory order is quick.
+// Beyond this part of the bytes from which on outputs are streamed, going through memory as it lies
+// gains more than finding a channel in the second-level cache.
 constexpr std::int64_t kApartPart = 2;
 
 // The largest cache of the first core. Linux's own files know what a core can reach; sysconf tells
