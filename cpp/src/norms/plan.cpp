@@ -118,7 +118,6 @@ Plan Plan::of_whole_rows() const {
   plan.whole_rows = true;
   plan.map_channels_ = std::min(channels, kRunsTile / inner);
   plan.map_rows_ = std::min(outer, kRunsTile / (plan.map_channels_ * inner));
-  if (plan.map_channels_ < channels) plan.map_rows_ = 1;
   return plan;
 }
 
