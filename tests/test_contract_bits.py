@@ -78,6 +78,18 @@ def test_in_place_gives_the_same_bits(case, dtype):
     same([z], [found], "out=x")
 
 
+@pytest.mark.parametrize("channels", [1, 3, 8, 10, 24, 40, 48, 63])
+def test_gaps_between_narrow_rows_do_not_matter(channels, dtype):
+    """Narrow rows are taken several at a time where they follow upon each other."""
+    x, gamma, beta, residual, dy = data(Case((1003, channels), 1, ""), dtype)
+    expected = outputs(x, gamma, beta, residual, dy, 1)
+    apart = [np.pad(a, ((0, 0), (0, 2)))[:, :channels] for a in (x, residual, dy)]
+    found = outputs(apart[0], gamma, beta, *apart[1:], 1)
+    same(expected, found, "all with gaps")
+    found = outputs(x, gamma, beta, residual, apart[2], 1, out=apart[0], dx=apart[1])
+    same(expected, found, "some with gaps")
+
+
 def test_collapsed_shapes_of_one_layout_agree(dtype):
     """(N, C, H, W) with its channels innermost is the matrix (N*H*W, C)."""
     x, gamma, beta, residual, dy = data(Case((3, 5, 6, 19), 3, ""), dtype)

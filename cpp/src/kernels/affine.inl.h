@@ -95,9 +95,40 @@ void affine_in(const AffineTile& t, bool streamed) {
 }
 
 template <class T, Layout layout>
+void affine(const AffineTile& t);
+
+// A tile of narrow rows that are one run.
+template <class T>
+void affine_narrow(const AffineTile& t, std::ptrdiff_t joined) {
+  const auto [rows, cols, rest_cols] = join_rows(t, joined);
+  const JoinedParams<3> params({t.center, t.scale, t.offset}, t.cols, joined);
+  AffineTile wide = t;
+  wide.rows = rows;
+  wide.cols = wide.x_stride = wide.residual_stride = wide.y_stride = cols;
+  wide.mask_stride = t.mask_stride * joined;
+  wide.center = params.columns[0].at;
+  wide.scale = params.columns[1].at;
+  wide.offset = params.columns[2].at;
+  affine<T, Layout::cols>(wide);
+  if (rest_cols == 0) return;
+  wide.x = static_cast<const T*>(t.x) + rows * cols;
+  wide.y = static_cast<T*>(t.y) + rows * cols;
+  if (t.residual != nullptr) wide.residual = static_cast<const T*>(t.residual) + rows * cols;
+  if (t.mask != nullptr) wide.mask = t.mask + rows * wide.mask_stride;
+  wide.rows = 1;
+  wide.cols = rest_cols;
+  affine<T, Layout::cols>(wide);
+}
+
+template <class T, Layout layout>
 void affine(const AffineTile& t) {
-  const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.y),
-                                                              t.y_stride, is_in_one_run(t));
+  const bool one_run = is_in_one_run(t);
+  const bool streamed =
+      t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.y), t.y_stride, one_run);
+  if constexpr (layout == Layout::cols) {
+    const std::ptrdiff_t joined = one_run && !streamed ? rows_joined(t) : 1;
+    if (joined > 1) return affine_narrow<T>(t, joined);
+  }
   if constexpr (sizeof(T) > sizeof(float)) {
     affine_in<T, Vec, layout>(t, streamed);
   } else {

@@ -91,9 +91,42 @@ void grad_input_in(const GradInputTile& t, bool streamed) {
 }
 
 template <class T, Layout layout>
+void grad_input(const GradInputTile& t);
+
+// A tile of narrow rows that are one run.
+template <class T>
+void grad_input_narrow(const GradInputTile& t, std::ptrdiff_t joined) {
+  const auto [rows, cols, rest_cols] = join_rows(t, joined);
+  const JoinedParams<4> params({t.center, t.a, t.b, t.c}, t.cols, joined);
+  GradInputTile wide = t;
+  wide.rows = rows;
+  wide.cols = wide.dy_stride = wide.x_stride = wide.dx_stride = wide.dresidual_stride = cols;
+  wide.mask_stride = t.mask_stride * joined;
+  wide.center = params.columns[0].at;
+  wide.a = params.columns[1].at;
+  wide.b = params.columns[2].at;
+  wide.c = params.columns[3].at;
+  grad_input<T, Layout::cols>(wide);
+  if (rest_cols == 0) return;
+  wide.dy = static_cast<const T*>(t.dy) + rows * cols;
+  wide.dx = static_cast<T*>(t.dx) + rows * cols;
+  if (t.x != nullptr) wide.x = static_cast<const T*>(t.x) + rows * cols;
+  if (t.dresidual != nullptr) wide.dresidual = static_cast<T*>(t.dresidual) + rows * cols;
+  if (t.mask != nullptr) wide.mask = t.mask + rows * wide.mask_stride;
+  wide.rows = 1;
+  wide.cols = rest_cols;
+  grad_input<T, Layout::cols>(wide);
+}
+
+template <class T, Layout layout>
 void grad_input(const GradInputTile& t) {
-  const bool streamed = t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.dx),
-                                                              t.dx_stride, is_in_one_run(t));
+  const bool one_run = is_in_one_run(t);
+  const bool streamed =
+      t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.dx), t.dx_stride, one_run);
+  if constexpr (layout == Layout::cols) {
+    const std::ptrdiff_t joined = one_run && !streamed ? rows_joined(t) : 1;
+    if (joined > 1) return grad_input_narrow<T>(t, joined);
+  }
   if constexpr (sizeof(T) > sizeof(float)) {
     grad_input_in<T, Vec, layout>(t, streamed);
   } else {

@@ -159,7 +159,56 @@ void grad_sums_tile(const GradSumsTile& tile) {
 }
 
 template <class T, Layout layout>
+void grad_sums(const GradSumsTile& t);
+
+// The sums of a tile of narrow rows, as those of more channels that are added up then.
+template <class T>
+void grad_sums_narrow(const GradSumsTile& t, std::ptrdiff_t joined) {
+  const JoinedParams<1> params({t.center}, t.cols, joined);
+  // Of the columns of `rows` rows, each of which is `n` from row `first` on.
+  const auto sum = [&](std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t n, double* sum_g,
+                       double* sum_gx) {
+    // Where mask bits fill no whole bytes, each of the n by itself: no bit depends on it.
+    const bool whole_bytes = t.mask == nullptr || t.mask_stride * 8 == t.cols;
+    const std::ptrdiff_t parts = whole_bytes ? 1 : n;
+    GradSumsTile part = t;
+    part.rows = rows;
+    part.cols = n / parts * t.cols;
+    part.x_stride = part.dy_stride = n * t.cols;
+    part.mask_stride = n * t.mask_stride;
+    part.center = params.columns[0].at;
+    for (std::ptrdiff_t p = 0; p < parts; ++p) {
+      part.x = static_cast<const T*>(t.x) + (first + p) * t.cols;
+      part.dy = static_cast<const T*>(t.dy) + (first + p) * t.cols;
+      if (t.mask != nullptr) part.mask = t.mask + (first + p) * t.mask_stride;
+      part.sum_g = sum_g + p * t.cols;
+      part.sum_gx = sum_gx + p * t.cols;
+      grad_sums<T, Layout::cols>(part);
+    }
+  };
+  Columns g, gx, low_g, low_gx;
+  sum(0, t.rows / joined, joined, g.at, gx.at);
+  for (std::ptrdiff_t j = 0; j < joined * t.cols; ++j) low_g[j] = low_gx[j] = 0;
+  if (const std::ptrdiff_t rest = t.rows % joined; rest > 0) {
+    Columns rest_g, rest_gx;
+    sum(t.rows - rest, 1, rest, rest_g.at, rest_gx.at);
+    add_pairs(g.at, low_g.at, rest_g.at, low_g.at, rest * t.cols);
+    add_pairs(gx.at, low_gx.at, rest_gx.at, low_gx.at, rest * t.cols);
+  }
+  fold_pairs(g.at, low_g.at, t.cols, joined);
+  fold_pairs(gx.at, low_gx.at, t.cols, joined);
+  for (std::ptrdiff_t c = 0; c < t.cols; ++c) {
+    t.sum_g[c] = rounded({g[c], low_g[c]});
+    t.sum_gx[c] = rounded({gx[c], low_gx[c]});
+  }
+}
+
+template <class T, Layout layout>
 void grad_sums(const GradSumsTile& t) {
+  if constexpr (layout == Layout::cols) {
+    const std::ptrdiff_t joined = rows_joined(t, t.x_stride, t.dy_stride);
+    if (joined > 1) return grad_sums_narrow<T>(t, joined);
+  }
   with_flag(t.mask != nullptr,
             [&](auto mask) { grad_sums_tile<T, layout, decltype(mask)::value>(t); });
 }

@@ -15,6 +15,7 @@
 #include "kernels/single.h"
 #include "kernels/single_halves.h"
 #include "kernels/walk.inl.h"
+#include "kernels/narrow.inl.h"
 #include "kernels/small.inl.h"
 #include "kernels/moments.inl.h"
 #include "kernels/merge.inl.h"

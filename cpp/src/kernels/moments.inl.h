@@ -224,9 +224,9 @@ inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t re
   return sum_lanes(total.hi, total.lo);
 }
 
-// The sums of a piece's channels about the shifts in `columns`.
+// The sums of a piece's columns about the shifts in `columns`.
 template <class T>
-BNPP_INLINE void sum_channels(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
+BNPP_INLINE void sum_piece(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
   const T* x = static_cast<const T*>(t.x) + piece.begin;
   constexpr std::ptrdiff_t at_once = kRowsSummed<1>;
   const std::ptrdiff_t beyond = rows_ahead<T>(t.x_stride, at_once) * t.x_stride;
@@ -246,17 +246,25 @@ BNPP_INLINE void sum_channels(const MomentsTile& t, const Piece& piece, ColumnSu
   // About 0 wherever it can be: the bits of those columns are the same either way.
   with_flag(sizeof(T) < sizeof(double) && all_zero(columns.shift.at, piece.cols),
             [&](auto zero) { with_flag(t.ahead, [&](auto ahead) { sum(zero, ahead); }); });
-  if (t.repeat == 1) {
-    const double* const from[] = {columns.shift.at, columns.hi1.at, columns.lo1.at, columns.hi2.at,
-                                  columns.lo2.at};
-    double* const to[] = {t.sums.shift, t.sums.s1, t.sums.s1_low, t.sums.s2, t.sums.s2_low};
-    for (int field = 0; field < 5; ++field) {
-      for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-        store(to[field] + piece.channel + j, load(from[field] + j, lanes), lanes);
-      });
-    }
-    return;
+}
+
+// Where a channel is one column.
+inline void put_columns(const BlockSums& sums, const Piece& piece, const ColumnSums& columns) {
+  const double* const from[] = {columns.shift.at, columns.hi1.at, columns.lo1.at, columns.hi2.at,
+                                columns.lo2.at};
+  double* const to[] = {sums.shift, sums.s1, sums.s1_low, sums.s2, sums.s2_low};
+  for (int field = 0; field < 5; ++field) {
+    for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+      store(to[field] + piece.channel + j, load(from[field] + j, lanes), lanes);
+    });
   }
+}
+
+// The sums of a piece's channels about the shifts in `columns`.
+template <class T>
+BNPP_INLINE void sum_channels(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
+  sum_piece<T>(t, piece, columns);
+  if (t.repeat == 1) return put_columns(t.sums, piece, columns);
   for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
     const std::ptrdiff_t j = c * t.repeat;
     put_sums(t.sums, piece.channel + c, columns.shift[j],
@@ -277,9 +285,50 @@ inline void sum_channels_again(const MomentsTile& t, const Piece& piece, double 
   sum_channels<T>(t, piece, columns);
 }
 
+// The sums of a tile of narrow rows about the shifts of their columns.
+template <class T>
+inline void sum_narrow(const MomentsTile& t, std::ptrdiff_t joined, ColumnSums& columns) {
+  const auto [rows, cols, rest_cols] = join_rows(t, joined);
+  repeat_columns(columns.shift.at, t.cols, joined, columns.shift.at);
+  MomentsTile wide = t;
+  wide.rows = rows;
+  wide.x_stride = wide.cols = cols;
+  sum_piece<T>(wide, {0, cols, 0, cols}, columns);
+  if (rest_cols > 0) {
+    ColumnSums rest;
+    repeat_columns(columns.shift.at, t.cols, joined, rest.shift.at);
+    wide.x = static_cast<const T*>(t.x) + rows * cols;
+    wide.rows = 1;
+    sum_piece<T>(wide, {0, rest_cols, 0, rest_cols}, rest);
+    add_pairs(columns.hi1.at, columns.lo1.at, rest.hi1.at, rest.lo1.at, rest_cols);
+    add_pairs(columns.hi2.at, columns.lo2.at, rest.hi2.at, rest.lo2.at, rest_cols);
+  }
+  fold_pairs(columns.hi1.at, columns.lo1.at, t.cols, joined);
+  fold_pairs(columns.hi2.at, columns.lo2.at, t.cols, joined);
+  put_columns(t.sums, {0, t.cols, 0, t.cols}, columns);
+}
+
+template <class T>
+void moments_narrow(const MomentsTile& t, std::ptrdiff_t joined) {
+  const auto n = static_cast<double>(t.rows);
+  ColumnSums columns;
+  first_column_shifts(t, static_cast<const T*>(t.x), {0, t.cols, 0, t.cols}, columns);
+  sum_narrow<T>(t, joined, columns);
+  bool again = false;
+  for (std::ptrdiff_t c = 0; c < t.cols; ++c) {
+    if (!poor_shift<T>(t.sums.shift[c], t.sums.s1[c], t.sums.s2[c], n)) continue;
+    columns.shift[c] = as_shift<T>(t.sums.shift[c] + t.sums.s1[c] / n);
+    again = true;
+  }
+  if (again) sum_narrow<T>(t, joined, columns);
+}
+
 template <class T>
 void moments_cols(const MomentsTile& tile) {
   const MomentsTile t = tile;  // a copy no store can alias
+  if (const std::ptrdiff_t joined = rows_joined(t, t.x_stride); joined > 1) {
+    return moments_narrow<T>(t, joined);
+  }
   const auto n = static_cast<double>(t.rows * t.repeat);
   // With thousands of channels a few have a poor shift: only the vectors they are in go twice.
   const std::ptrdiff_t vector = t.repeat < kLanes ? kLanes / t.repeat : 1;

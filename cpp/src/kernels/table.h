@@ -27,6 +27,10 @@ struct PairSum {
 // registers; a partial vector at its end costs more than loading them where runs are shorter.
 constexpr std::ptrdiff_t kRunColumns = 96;
 
+// Whether rows of so many columns are narrow and fill no whole vectors: kernels take several as one
+// where they follow upon each other, so tiles of such tensors have no gaps.
+constexpr bool is_narrow(std::ptrdiff_t columns) { return columns < 64 && columns % 16 != 0; }
+
 // Sums of channels about a shift K that lies near a block's values, one array a field:
 // s1 + s1_low = sum (x - K), s2 + s2_low = sum (x - K)^2.
 struct BlockSums {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "runtime/memory.h"
 
@@ -29,23 +30,36 @@ void for_each_stretch(const Dims& dims, std::int64_t begin, std::int64_t end, Vi
   }
 }
 
+// Bytes from one element to the next, in a row and from row to row.
+struct Steps {
+  std::int64_t row, column;
+};
+
 template <std::size_t item>
-void copy_items(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride,
-                std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i)
-    std::memcpy(to + i * to_stride, from + i * from_stride, item);
+void copy_items(char* to, Steps to_step, const char* from, Steps from_step, std::int64_t rows,
+                std::int64_t cols) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < cols; ++j) {
+      std::memcpy(to + i * to_step.row + j * to_step.column,
+                  from + i * from_step.row + j * from_step.column, item);
+    }
+  }
 }
 
-void copy_stretch(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride,
-                  std::int64_t n, std::int64_t item) {
-  if (to_stride == item && from_stride == item) {
-    std::memcpy(to, from, static_cast<std::size_t>(n * item));
+void copy_block(char* to, Steps to_step, const char* from, Steps from_step, std::int64_t rows,
+                std::int64_t cols, std::int64_t item) {
+  constexpr std::int64_t kLongRow = 64;  // bytes; shorter ones are not worth a call
+  if (to_step.column == item && from_step.column == item && cols * item >= kLongRow) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::memcpy(to + i * to_step.row, from + i * from_step.row,
+                  static_cast<std::size_t>(cols * item));
+    }
   } else if (item == 2) {
-    copy_items<2>(to, to_stride, from, from_stride, n);
+    copy_items<2>(to, to_step, from, from_step, rows, cols);
   } else if (item == 4) {
-    copy_items<4>(to, to_stride, from, from_stride, n);
+    copy_items<4>(to, to_step, from, from_step, rows, cols);
   } else {
-    copy_items<8>(to, to_stride, from, from_stride, n);
+    copy_items<8>(to, to_step, from, from_step, rows, cols);
   }
 }
 
@@ -105,7 +119,11 @@ bool Operand::is_direct() const {
   const bool aligned =
       reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
       channel_stride_ % item_ == 0 && sample_stride_ % item_ == 0;
-  return contiguous && one_stride && aligned;
+  // The sums of narrow rows must not depend on gaps between them.
+  const bool narrow =
+      plan_.layout == Layout::cols && plan_.inner == 1 && is_narrow(plan_.channels) && outer_.n > 0;
+  const bool dense = !narrow || outer_.dim[0].stride == plan_.channels * item_;
+  return contiguous && one_stride && aligned && dense;
 }
 
 Operand::View Operand::in_place(const Tile& t) const {
@@ -120,50 +138,33 @@ Operand::View Operand::buffer(const Tile& t, int worker) const {
   return {first + worker * buffer_bytes_, plan_.cols(t)};
 }
 
-// The elements of a column after each other, for rows that lie closer to each other than their
-// elements do: each line of memory is touched once.
-template <bool to_buffer>
-void Operand::copy_across(const Tile& t, char* base, char* buffer) const {
-  const std::int64_t cols = plan_.cols(t), row_bytes = cols * item_;
-  const std::int64_t begin = plan_.layout == Layout::rows ? t.i0 : t.c0 * plan_.inner;
-  for_each_stretch(outer_, t.o0, t.o1, [&](std::int64_t row, std::int64_t n, std::int64_t step) {
-    char* column = buffer;
-    for_each_stretch(inner_, begin, begin + cols,
-                     [&](std::int64_t at, std::int64_t length, std::int64_t stride) {
-                       for (std::int64_t k = 0; k < length; ++k, column += item_) {
-                         char* first = base + row + at + k * stride;
-                         if constexpr (to_buffer) {
-                           copy_stretch(column, row_bytes, first, step, n, item_);
-                         } else {
-                           copy_stretch(first, step, column, row_bytes, n, item_);
-                         }
-                       }
-                     });
-    buffer += n * row_bytes;
-  });
-}
-
+// Block by block of rows and columns whose elements lie evenly, along the smaller stride first: so
+// each line of memory is touched once.
 template <bool to_buffer>
 void Operand::copy(const Tile& t, char* buffer) const {
   const bool rows = plan_.layout == Layout::rows;
-  const std::int64_t begin = rows ? t.i0 : t.c0 * plan_.inner;
-  const std::int64_t end = begin + plan_.cols(t);
+  const std::int64_t begin = rows ? t.i0 : t.c0 * plan_.inner, end = begin + plan_.cols(t);
+  const std::int64_t row_bytes = plan_.cols(t) * item_;
   char* base = data_ + t.sample * sample_stride_ + (rows ? t.c0 * channel_stride_ : 0);
-  const auto step = [](const Dims& dims) {
-    return dims.n == 0 ? 0 : std::abs(dims.dim[dims.n - 1].stride);
-  };
-  if (outer_.n > 0 && step(outer_) < step(inner_)) return copy_across<to_buffer>(t, base, buffer);
-  for (std::int64_t o = t.o0; o < t.o1; ++o) {
-    char* run = base + outer_.offset(o);
-    for_each_stretch(inner_, begin, end, [&](std::int64_t at, std::int64_t n, std::int64_t stride) {
-      if constexpr (to_buffer) {
-        copy_stretch(buffer, item_, run + at, stride, n, item_);
-      } else {
-        copy_stretch(run + at, stride, buffer, item_, n, item_);
+  for_each_stretch(outer_, t.o0, t.o1, [&](std::int64_t row, std::int64_t n, std::int64_t step) {
+    char* packed = buffer;
+    for_each_stretch(inner_, begin, end, [&](std::int64_t at, std::int64_t m, std::int64_t stride) {
+      Steps far{step, stride}, near{row_bytes, item_};
+      std::int64_t count = n, length = m;
+      if (std::abs(step) < std::abs(stride)) {
+        std::swap(far.row, far.column);
+        std::swap(near.row, near.column);
+        std::swap(count, length);
       }
-      buffer += n * item_;
+      if constexpr (to_buffer) {
+        copy_block(packed, near, base + row + at, far, count, length, item_);
+      } else {
+        copy_block(base + row + at, far, packed, near, count, length, item_);
+      }
+      packed += m * item_;
     });
-  }
+    buffer += n * row_bytes;
+  });
 }
 
 Operand::View Operand::read(const Tile& tile, int worker) const {

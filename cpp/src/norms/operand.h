@@ -54,8 +54,6 @@ class Operand {
   View buffer(const Tile& tile, int worker) const;
   template <bool to_buffer>
   void copy(const Tile& tile, char* buffer) const;
-  template <bool to_buffer>
-  void copy_across(const Tile& tile, char* base, char* buffer) const;
 
   const Plan& plan_;
   char* data_;

@@ -1,0 +1,68 @@
+// Narrow rows, those of channels-last tensors of few channels, fill vectors badly: where they
+// follow upon each other several are taken as one row, whose columns have their channel's
+// parameters. Sums of such columns are folded in halves to those of the channels.
+#pragma once
+
+namespace bnpp::BNPP_ISA {
+namespace {
+
+// Columns of joined rows at most, and joined rows of a tile at least.
+constexpr std::ptrdiff_t kJoinedColumns = 128, kJoinedRows = 4;
+
+// How many rows are taken as one, a power of two; 1 for rows that are not narrow or not one run, as
+// the strides of the tensors tell.
+template <class Tile, class... Strides>
+inline std::ptrdiff_t rows_joined(const Tile& t, Strides... strides) {
+  std::ptrdiff_t k = 1;
+  if (t.repeat != 1 || !is_narrow(t.cols) || !((strides == t.cols) && ...)) return k;
+  while (2 * k * t.cols <= kJoinedColumns && 2 * k * kJoinedRows <= t.rows) k *= 2;
+  return k;
+}
+
+// A tile's rows, `joined` of them as one, and what is left of them as a shorter row.
+struct JoinedRows {
+  std::ptrdiff_t rows, cols, rest_cols;
+};
+template <class Tile>
+inline JoinedRows join_rows(const Tile& t, std::ptrdiff_t joined) {
+  return {t.rows / joined, joined * t.cols, t.rows % joined * t.cols};
+}
+
+// The numbers of `cols` columns over and over, for `times` rows of them; `to` may begin with them.
+inline void repeat_columns(const double* from, std::ptrdiff_t cols, std::ptrdiff_t times,
+                           double* to) {
+  for (std::ptrdiff_t j = 0; j < cols; ++j) to[j] = from[j];
+  for (std::ptrdiff_t j = cols; j < times * cols; ++j) to[j] = to[j - cols];
+}
+
+// The parameters of joined rows.
+template <int n>
+struct JoinedParams {
+  Columns columns[n];
+
+  JoinedParams(const double* const (&values)[n], std::ptrdiff_t cols, std::ptrdiff_t joined) {
+    for (int k = 0; k < n; ++k) {
+      if (values[k] != nullptr) repeat_columns(values[k], cols, joined, columns[k].at);
+    }
+  }
+};
+
+// Adds pairs of sums to others.
+inline void add_pairs(double* hi, double* lo, const double* more, const double* more_low,
+                      std::ptrdiff_t cols) {
+  for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+    Vec error;
+    store(hi + j, two_sum(load(hi + j, lanes), load(more + j, lanes), error), lanes);
+    store(lo + j, load(lo + j, lanes) + (load(more_low + j, lanes) + error), lanes);
+  });
+}
+
+// The sums of a row's `cols` columns from those of `joined` rows taken as one.
+inline void fold_pairs(double* hi, double* lo, std::ptrdiff_t cols, std::ptrdiff_t joined) {
+  for (std::ptrdiff_t half = joined / 2 * cols; half >= cols; half /= 2) {
+    add_pairs(hi, lo, hi + half, lo + half, half);
+  }
+}
+
+}  // namespace
+}  // namespace bnpp::BNPP_ISA
