@@ -68,6 +68,7 @@ BITS = [
     Case((1, 1, 70001), 1, "one channel in many blocks"),
     Case((9000, 19), 1, "many blocks of rows, channels no multiple of 16"),
     Case((1003, 24), 1, "narrow rows, some left when several are taken at a time"),
+    Case((70, 264), 1, "a group of 256 channels and a narrow one"),
     Case((700, 70), 1, "more channels than a stripe of 64"),
     Case((3, 40, 7, 7), 1, "many short planes"),
     Case((6, 7, 300), 0, "channels outermost"),

@@ -27,7 +27,7 @@ def outputs(x, gamma, beta, residual, dy, axis, out=None, dx=None):
 def same(first, second, where):
     """Every array of both lists is equal, bit for bit."""
     for i, (a, b) in enumerate(zip(first, second, strict=True)):
-        assert np.array_equal(a, b), f"output {i} differs: {where}"
+        assert np.array_equal(a, b, equal_nan=True), f"output {i} differs: {where}"
 
 
 @cases(BITS)
@@ -78,16 +78,19 @@ def test_in_place_gives_the_same_bits(case, dtype):
     same([z], [found], "out=x")
 
 
-@pytest.mark.parametrize("channels", [1, 3, 8, 10, 24, 40, 48, 63])
-def test_gaps_between_narrow_rows_do_not_matter(channels, dtype):
-    """Narrow rows are taken several at a time where they follow upon each other."""
-    x, gamma, beta, residual, dy = data(Case((1003, channels), 1, ""), dtype)
+@pytest.mark.parametrize("rows", [7, 23, 1003])
+@pytest.mark.parametrize("channels", [2, 3, 8, 10, 24, 40, 48, 63, 264])
+def test_gaps_between_narrow_rows_do_not_matter(channels, rows, dtype, isa):
+    """Narrow rows are taken several at a time, in another way where they have gaps."""
+    x, gamma, beta, residual, dy = data(Case((rows, channels), 1, ""), dtype)
+    x[2:4, 1] = np.inf, np.nan
     expected = outputs(x, gamma, beta, residual, dy, 1)
     apart = [np.pad(a, ((0, 0), (0, 2)))[:, :channels] for a in (x, residual, dy)]
     found = outputs(apart[0], gamma, beta, *apart[1:], 1)
     same(expected, found, "all with gaps")
+    same(expected, outputs(apart[0], gamma, beta, residual, dy, 1), "x with gaps")
     found = outputs(x, gamma, beta, residual, apart[2], 1, out=apart[0], dx=apart[1])
-    same(expected, found, "some with gaps")
+    same(expected, found, "dy and the outputs with gaps")
 
 
 def test_collapsed_shapes_of_one_layout_agree(dtype):

@@ -126,7 +126,7 @@ void affine(const AffineTile& t) {
   const bool streamed =
       t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.y), t.y_stride, one_run);
   if constexpr (layout == Layout::cols) {
-    const std::ptrdiff_t joined = one_run && !streamed ? rows_joined(t) : 1;
+    const std::ptrdiff_t joined = one_run && !streamed ? rows_joined_in_map(t) : 1;
     if (joined > 1) return affine_narrow<T>(t, joined);
   }
   if constexpr (sizeof(T) > sizeof(float)) {

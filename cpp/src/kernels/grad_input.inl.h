@@ -124,7 +124,7 @@ void grad_input(const GradInputTile& t) {
   const bool streamed =
       t.stream && can_stream_masked<layout>(t, static_cast<const T*>(t.dx), t.dx_stride, one_run);
   if constexpr (layout == Layout::cols) {
-    const std::ptrdiff_t joined = one_run && !streamed ? rows_joined(t) : 1;
+    const std::ptrdiff_t joined = one_run && !streamed ? rows_joined_in_map(t) : 1;
     if (joined > 1) return grad_input_narrow<T>(t, joined);
   }
   if constexpr (sizeof(T) > sizeof(float)) {

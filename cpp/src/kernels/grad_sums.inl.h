@@ -80,14 +80,15 @@ BNPP_INLINE void grad_sums_rows(const GradSumsTile& t, const Products<exact, Fac
   }
 }
 
-// The same of one piece in layout cols.
-template <class T, bool exact, class Factors>
+// The same of one piece in layout cols. With `gaps` the tile has `n` rows of memory for each of its
+// own.
+template <class T, bool gaps, bool exact, class Factors>
 BNPP_INLINE void grad_sums_piece(const GradSumsTile& t, const Piece& piece,
-                                 const Products<exact, Factors>& of) {
+                                 const Products<exact, Factors>& of, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t at_once = kRowsSummed<2>;
   const T* dy = static_cast<const T*>(t.dy) + piece.begin;
   const T* x = static_cast<const T*>(t.x) + piece.begin;
-  const std::ptrdiff_t ahead = rows_ahead<T>(t.x_stride, at_once);
+  const std::ptrdiff_t ahead = rows_ahead<T>(t.x_stride, n * at_once);
   const auto below = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& d)
                          BNPP_INLINE_LAMBDA {
                            prefetch(x + (i + ahead) * t.x_stride + j);
@@ -98,7 +99,7 @@ BNPP_INLINE void grad_sums_piece(const GradSumsTile& t, const Piece& piece,
   double *sum_g = t.sum_g + piece.channel, *sum_gx = t.sum_gx + piece.channel;
   if constexpr (kPairSums<T>) {
     ColumnSums sums;
-    sum_columns<at_once>(t.rows, piece.cols, sums, terms);
+    sum_columns<at_once, gaps>(t.rows, piece.cols, sums, terms, n);
     for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
       const std::ptrdiff_t j = c * t.repeat;
       sum_g[c] = rounded(channel_sum(sums.hi1 + j, sums.lo1 + j, t.repeat));
@@ -106,7 +107,7 @@ BNPP_INLINE void grad_sums_piece(const GradSumsTile& t, const Piece& piece,
     }
   } else {
     Columns g, gx;
-    accumulate_columns<at_once>(0, t.rows, piece.cols, g.at, gx.at, terms);
+    accumulate_columns<at_once, gaps>(0, t.rows, piece.cols, g.at, gx.at, terms, n);
     for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
       sum_g[c] = sum_columns_of(g + c * t.repeat, t.repeat);
       sum_gx[c] = sum_columns_of(gx + c * t.repeat, t.repeat);
@@ -114,8 +115,8 @@ BNPP_INLINE void grad_sums_piece(const GradSumsTile& t, const Piece& piece,
   }
 }
 
-template <class T, Layout layout, bool has_mask>
-void grad_sums_tile(const GradSumsTile& tile) {
+template <class T, Layout layout, bool has_mask, bool gaps = false>
+void grad_sums_tile(const GradSumsTile& tile, std::ptrdiff_t n = 1) {
   const GradSumsTile t = tile;  // a copy no store can alias, made field by field
   const T* dy = static_cast<const T*>(t.dy);
   const T* x = static_cast<const T*>(t.x);
@@ -140,73 +141,83 @@ void grad_sums_tile(const GradSumsTile& tile) {
                         d = d - center;
                       }));
   } else {
-    for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
+    const auto sums_of = [&](const Piece& piece) BNPP_INLINE_LAMBDA {
       if constexpr (may_be_exact) {
-        if (all_zero(t.center + piece.channel, piece.channels)) {
-          return grad_sums_piece<T>(t, piece, products<true>(about_zero));
+        if (all_zero(t.center + piece.channel, gaps ? t.cols : piece.channels)) {
+          return grad_sums_piece<T, gaps>(t, piece, products<true>(about_zero), n);
         }
       }
       Columns spread;
       const double* center = spread_channels(t.center, piece, t.repeat, spread.at) - piece.begin;
-      grad_sums_piece<T>(t, piece,
-                         products<false>([&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g,
-                                             Vec& d) BNPP_INLINE_LAMBDA {
-                           about_zero(i, j, lanes, g, d);
-                           d = d - load(center + j, lanes);
-                         }));
-    });
+      const auto about_center = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& d)
+                                    BNPP_INLINE_LAMBDA {
+                                      about_zero(i, j, lanes, g, d);
+                                      d = d - load(center + j, lanes);
+                                    };
+      grad_sums_piece<T, gaps>(t, piece, products<false>(about_center), n);
+    };
+    if constexpr (gaps) {
+      sums_of({0, n * t.cols, 0, n * t.cols});
+    } else {
+      for_each_piece(t, kSharedColumns, sums_of);
+    }
   }
 }
 
 template <class T, Layout layout>
 void grad_sums(const GradSumsTile& t);
 
+// The sums of the columns of `rows` rows, each of which is `n` of a tile's narrow ones from row
+// `first` on.
+template <class T>
+void grad_sums_joined(const GradSumsTile& t, std::ptrdiff_t first, std::ptrdiff_t rows,
+                      std::ptrdiff_t n, const double* center, double* sum_g, double* sum_gx) {
+  const bool whole_bytes = t.mask == nullptr || t.mask_stride * 8 == t.cols;
+  const bool one_run = whole_bytes && t.x_stride == t.cols && t.dy_stride == t.cols;
+  GradSumsTile part = t;
+  part.narrow = false;
+  part.x = static_cast<const T*>(t.x) + first * t.x_stride;
+  part.dy = static_cast<const T*>(t.dy) + first * t.dy_stride;
+  if (t.mask != nullptr) part.mask = t.mask + first * t.mask_stride;
+  part.rows = rows;
+  part.center = center;
+  part.sum_g = sum_g;
+  part.sum_gx = sum_gx;
+  if (!one_run) {
+    return with_flag(t.mask != nullptr, [&](auto mask) {
+      grad_sums_tile<T, Layout::cols, decltype(mask)::value, true>(part, n);
+    });
+  }
+  part.cols = part.x_stride = part.dy_stride = n * t.cols;
+  part.mask_stride = n * t.mask_stride;
+  grad_sums<T, Layout::cols>(part);
+}
+
 // The sums of a tile of narrow rows, as those of more channels that are added up then.
 template <class T>
 void grad_sums_narrow(const GradSumsTile& t, std::ptrdiff_t joined) {
   const JoinedParams<1> params({t.center}, t.cols, joined);
-  // Of the columns of `rows` rows, each of which is `n` from row `first` on.
-  const auto sum = [&](std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t n, double* sum_g,
-                       double* sum_gx) {
-    // Where mask bits fill no whole bytes, each of the n by itself: no bit depends on it.
-    const bool whole_bytes = t.mask == nullptr || t.mask_stride * 8 == t.cols;
-    const std::ptrdiff_t parts = whole_bytes ? 1 : n;
-    GradSumsTile part = t;
-    part.rows = rows;
-    part.cols = n / parts * t.cols;
-    part.x_stride = part.dy_stride = n * t.cols;
-    part.mask_stride = n * t.mask_stride;
-    part.center = params.columns[0].at;
-    for (std::ptrdiff_t p = 0; p < parts; ++p) {
-      part.x = static_cast<const T*>(t.x) + (first + p) * t.cols;
-      part.dy = static_cast<const T*>(t.dy) + (first + p) * t.cols;
-      if (t.mask != nullptr) part.mask = t.mask + (first + p) * t.mask_stride;
-      part.sum_g = sum_g + p * t.cols;
-      part.sum_gx = sum_gx + p * t.cols;
-      grad_sums<T, Layout::cols>(part);
-    }
-  };
-  Columns g, gx, low_g, low_gx;
-  sum(0, t.rows / joined, joined, g.at, gx.at);
-  for (std::ptrdiff_t j = 0; j < joined * t.cols; ++j) low_g[j] = low_gx[j] = 0;
-  if (const std::ptrdiff_t rest = t.rows % joined; rest > 0) {
-    Columns rest_g, rest_gx;
-    sum(t.rows - rest, 1, rest, rest_g.at, rest_gx.at);
-    add_pairs(g.at, low_g.at, rest_g.at, low_g.at, rest * t.cols);
-    add_pairs(gx.at, low_gx.at, rest_gx.at, low_gx.at, rest * t.cols);
+  const double* const center = params.columns[0].at;
+  JoinedColumns g, gx, low_g = {}, low_gx = {};
+  grad_sums_joined<T>(t, 0, t.rows / joined, joined, center, g.at, gx.at);
+  if (const std::ptrdiff_t left = t.rows % joined; left > 0) {
+    JoinedColumns rest_g, rest_gx, rest_low = {};
+    grad_sums_joined<T>(t, t.rows - left, 1, left, center, rest_g.at, rest_gx.at);
+    add_pairs(g.at, low_g.at, rest_g.at, rest_low.at, left * t.cols);
+    add_pairs(gx.at, low_gx.at, rest_gx.at, rest_low.at, left * t.cols);
   }
   fold_pairs(g.at, low_g.at, t.cols, joined);
   fold_pairs(gx.at, low_gx.at, t.cols, joined);
   for (std::ptrdiff_t c = 0; c < t.cols; ++c) {
-    t.sum_g[c] = rounded({g[c], low_g[c]});
-    t.sum_gx[c] = rounded({gx[c], low_gx[c]});
+    t.sum_g[c] = rounded({g.at[c], low_g.at[c]});
+    t.sum_gx[c] = rounded({gx.at[c], low_gx.at[c]});
   }
 }
 
 template <class T, Layout layout>
 void grad_sums(const GradSumsTile& t) {
   if constexpr (layout == Layout::cols) {
-    const std::ptrdiff_t joined = rows_joined(t, t.x_stride, t.dy_stride);
+    const std::ptrdiff_t joined = t.narrow ? rows_joined(t.rows, t.cols) : 1;
     if (joined > 1) return grad_sums_narrow<T>(t, joined);
   }
   with_flag(t.mask != nullptr,

@@ -17,6 +17,7 @@
 #include "kernels/walk.inl.h"
 #include "kernels/narrow.inl.h"
 #include "kernels/small.inl.h"
+#include "kernels/sums.inl.h"
 #include "kernels/moments.inl.h"
 #include "kernels/merge.inl.h"
 #include "kernels/channels.inl.h"

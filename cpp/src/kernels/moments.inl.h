@@ -191,9 +191,9 @@ inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
 }
 
 // Two sums a column: plain ones over kAddsAPart times `at_once` rows, which then join the pairs.
-template <std::ptrdiff_t at_once, class Term>
+template <std::ptrdiff_t at_once, bool gaps = false, class Term>
 BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSums& sums,
-                             const Term& term) {
+                             const Term& term, std::ptrdiff_t row_parts = 1) {
   constexpr std::ptrdiff_t part = kAddsAPart * at_once;
   Columns part1, part2;
   for (std::ptrdiff_t j = 0; j < cols; ++j) sums.lo1[j] = sums.lo2[j] = 0;
@@ -204,7 +204,7 @@ BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSum
       to1 = sums.hi1.at;
       to2 = sums.hi2.at;
     }
-    accumulate_columns<at_once>(first, n, cols, to1, to2, term);
+    accumulate_columns<at_once, gaps>(first, n, cols, to1, to2, term, row_parts);
     if (first == 0) continue;
     for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
       join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
@@ -224,12 +224,14 @@ inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t re
   return sum_lanes(total.hi, total.lo);
 }
 
-// The sums of a piece's columns about the shifts in `columns`.
-template <class T>
-BNPP_INLINE void sum_piece(const MomentsTile& t, const Piece& piece, ColumnSums& columns) {
+// The sums of a piece's columns about the shifts in `columns`. With `gaps` the tile has `n` rows of
+// memory for each of its own.
+template <class T, bool gaps = false>
+BNPP_INLINE void sum_piece(const MomentsTile& t, const Piece& piece, ColumnSums& columns,
+                           std::ptrdiff_t n = 1) {
   const T* x = static_cast<const T*>(t.x) + piece.begin;
   constexpr std::ptrdiff_t at_once = kRowsSummed<1>;
-  const std::ptrdiff_t beyond = rows_ahead<T>(t.x_stride, at_once) * t.x_stride;
+  const std::ptrdiff_t beyond = rows_ahead<T>(t.x_stride, n * at_once) * t.x_stride;
   const auto sum = [&](auto zero, auto ahead) BNPP_INLINE_LAMBDA {
     constexpr bool about_zero = decltype(zero)::value;
     const auto differences = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& d, Vec& same)
@@ -241,7 +243,7 @@ BNPP_INLINE void sum_piece(const MomentsTile& t, const Piece& piece, ColumnSums&
                                      d = d - load(columns.shift + j, lanes);
                                    same = d;
                                  };
-    sum_columns<at_once>(t.rows, piece.cols, columns, products<about_zero>(differences));
+    sum_columns<at_once, gaps>(t.rows, piece.cols, columns, products<about_zero>(differences), n);
   };
   // About 0 wherever it can be: the bits of those columns are the same either way.
   with_flag(sizeof(T) < sizeof(double) && all_zero(columns.shift.at, piece.cols),
@@ -285,23 +287,31 @@ inline void sum_channels_again(const MomentsTile& t, const Piece& piece, double 
   sum_channels<T>(t, piece, columns);
 }
 
+// The sums of the columns of `rows` rows, each of which is `n` of a tile's narrow ones from row
+// `first` on, about the shifts in `columns`.
+template <class T>
+BNPP_INLINE void sum_joined(const MomentsTile& t, std::ptrdiff_t first, std::ptrdiff_t rows,
+                            std::ptrdiff_t n, ColumnSums& columns) {
+  const Piece whole = {0, n * t.cols, 0, n * t.cols};
+  MomentsTile part = t;
+  part.x = static_cast<const T*>(t.x) + first * t.x_stride;
+  part.rows = rows;
+  if (t.x_stride != t.cols) return sum_piece<T, true>(part, whole, columns, n);
+  part.x_stride = n * t.x_stride;
+  sum_piece<T>(part, whole, columns);
+}
+
 // The sums of a tile of narrow rows about the shifts of their columns.
 template <class T>
-inline void sum_narrow(const MomentsTile& t, std::ptrdiff_t joined, ColumnSums& columns) {
-  const auto [rows, cols, rest_cols] = join_rows(t, joined);
+void sum_narrow(const MomentsTile& t, std::ptrdiff_t joined, ColumnSums& columns) {
   repeat_columns(columns.shift.at, t.cols, joined, columns.shift.at);
-  MomentsTile wide = t;
-  wide.rows = rows;
-  wide.x_stride = wide.cols = cols;
-  sum_piece<T>(wide, {0, cols, 0, cols}, columns);
-  if (rest_cols > 0) {
+  sum_joined<T>(t, 0, t.rows / joined, joined, columns);
+  if (const std::ptrdiff_t left = t.rows % joined; left > 0) {
     ColumnSums rest;
-    repeat_columns(columns.shift.at, t.cols, joined, rest.shift.at);
-    wide.x = static_cast<const T*>(t.x) + rows * cols;
-    wide.rows = 1;
-    sum_piece<T>(wide, {0, rest_cols, 0, rest_cols}, rest);
-    add_pairs(columns.hi1.at, columns.lo1.at, rest.hi1.at, rest.lo1.at, rest_cols);
-    add_pairs(columns.hi2.at, columns.lo2.at, rest.hi2.at, rest.lo2.at, rest_cols);
+    repeat_columns(columns.shift.at, t.cols, left, rest.shift.at);
+    sum_joined<T>(t, t.rows - left, 1, left, rest);
+    add_pairs(columns.hi1.at, columns.lo1.at, rest.hi1.at, rest.lo1.at, left * t.cols);
+    add_pairs(columns.hi2.at, columns.lo2.at, rest.hi2.at, rest.lo2.at, left * t.cols);
   }
   fold_pairs(columns.hi1.at, columns.lo1.at, t.cols, joined);
   fold_pairs(columns.hi2.at, columns.lo2.at, t.cols, joined);
@@ -326,9 +336,8 @@ void moments_narrow(const MomentsTile& t, std::ptrdiff_t joined) {
 template <class T>
 void moments_cols(const MomentsTile& tile) {
   const MomentsTile t = tile;  // a copy no store can alias
-  if (const std::ptrdiff_t joined = rows_joined(t, t.x_stride); joined > 1) {
-    return moments_narrow<T>(t, joined);
-  }
+  const std::ptrdiff_t joined = t.narrow ? rows_joined(t.rows, t.cols) : 1;
+  if (joined > 1) return moments_narrow<T>(t, joined);
   const auto n = static_cast<double>(t.rows * t.repeat);
   // With thousands of channels a few have a poor shift: only the vectors they are in go twice.
   const std::ptrdiff_t vector = t.repeat < kLanes ? kLanes / t.repeat : 1;

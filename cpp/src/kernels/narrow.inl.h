@@ -1,6 +1,7 @@
-// Narrow rows, those of channels-last tensors of few channels, fill vectors badly: where they
-// follow upon each other several are taken as one row, whose columns have their channel's
-// parameters. Sums of such columns are folded in halves to those of the channels.
+// Narrow rows, those of channels-last tensors of few channels, fill vectors badly: several are
+// taken as one row, whose columns have their channel's parameters. Sums of such columns are folded
+// in halves to those of the channels. Rows that do not follow upon each other are added up one by
+// one to the same columns, so that no bit depends on where they lie.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -9,14 +10,16 @@ namespace {
 // Columns of joined rows at most, and joined rows of a tile at least.
 constexpr std::ptrdiff_t kJoinedColumns = 128, kJoinedRows = 4;
 
-// How many rows are taken as one, a power of two; 1 for rows that are not narrow or not one run, as
-// the strides of the tensors tell.
-template <class Tile, class... Strides>
-inline std::ptrdiff_t rows_joined(const Tile& t, Strides... strides) {
+// How many of `rows` rows are taken as one: a power of two.
+inline std::ptrdiff_t rows_joined(std::ptrdiff_t rows, std::ptrdiff_t cols) {
   std::ptrdiff_t k = 1;
-  if (t.repeat != 1 || !is_narrow(t.cols) || !((strides == t.cols) && ...)) return k;
-  while (2 * k * t.cols <= kJoinedColumns && 2 * k * kJoinedRows <= t.rows) k *= 2;
+  while (2 * k * cols <= kJoinedColumns && 2 * k * kJoinedRows <= rows) k *= 2;
   return k;
+}
+// The same in maps, of a tile that is one run.
+template <class Tile>
+inline std::ptrdiff_t rows_joined_in_map(const Tile& t) {
+  return t.repeat == 1 && is_narrow(t.cols) ? rows_joined(t.rows, t.cols) : 1;
 }
 
 // A tile's rows, `joined` of them as one, and what is left of them as a shorter row.
@@ -28,6 +31,11 @@ inline JoinedRows join_rows(const Tile& t, std::ptrdiff_t joined) {
   return {t.rows / joined, joined * t.cols, t.rows % joined * t.cols};
 }
 
+// One number for each column of joined rows.
+struct alignas(64) JoinedColumns {
+  double at[kJoinedColumns + kLanes];
+};
+
 // The numbers of `cols` columns over and over, for `times` rows of them; `to` may begin with them.
 inline void repeat_columns(const double* from, std::ptrdiff_t cols, std::ptrdiff_t times,
                            double* to) {
@@ -38,12 +46,10 @@ inline void repeat_columns(const double* from, std::ptrdiff_t cols, std::ptrdiff
 // The parameters of joined rows.
 template <int n>
 struct JoinedParams {
-  Columns columns[n];
+  JoinedColumns columns[n];
 
   JoinedParams(const double* const (&values)[n], std::ptrdiff_t cols, std::ptrdiff_t joined) {
-    for (int k = 0; k < n; ++k) {
-      if (values[k] != nullptr) repeat_columns(values[k], cols, joined, columns[k].at);
-    }
+    for (int k = 0; k < n; ++k) repeat_columns(values[k], cols, joined, columns[k].at);
   }
 };
 

@@ -84,7 +84,7 @@ void row_moments(const MomentsTile& tile) {
   if constexpr (kPairSums<T>) {
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
       const BlockSums to = {s.shift + i, s.s1 + i, s.s1_low + i, s.s2 + i, s.s2_low + i};
-      moments_rows<T>({x + i * t.x_stride, 0, 1, t.cols, 1, to, false});
+      moments_rows<T>({x + i * t.x_stride, 0, 1, t.cols, 1, to, false, false});
     }
   } else {
     for_each_rows<kRowsAtOnce>(t.rows, [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {

@@ -10,6 +10,43 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
+// Numbers of channels that float32 has room for, with as much above and below for what they are
+// multiplied with: none is finite and beyond kRoom, and those in range are 0 or at least 1 / kRoom.
+// What is Inf or NaN is so in float32, too.
+constexpr double kRoom = 0x1p100;
+inline bool is_moderate(double v) {
+  const double size = __builtin_fabs(v);
+  return !(size > kRoom) || size - size != 0;
+}
+inline bool is_in_range(double v) {
+  const double size = __builtin_fabs(v);
+  return is_moderate(v) && !(size > 0 && size < 1 / kRoom);
+}
+
+// Whether all are: first by their squares, which leave the unusual ones, and 0, to a closer look.
+template <bool in_range>
+inline bool all_fit(const double* values, std::ptrdiff_t channels) {
+  const auto fits = [](double v) { return in_range ? is_in_range(v) : is_moderate(v); };
+  if (channels == 1) return fits(*values);
+  const Vec most = splat(kRoom * kRoom), least = splat(1 / (kRoom * kRoom));
+  unsigned unusual = 0;
+  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
+    const Vec v = load(values + c, lanes), square = first_of(v * v, lanes, splat(1));
+    unusual |= to_bits(positive(square - most));
+    if constexpr (in_range) unusual |= to_bits(positive(least - square));
+  });
+  for (std::ptrdiff_t c = 0; unusual != 0 && c < channels; ++c) {
+    if (!fits(values[c])) return false;
+  }
+  return true;
+}
+inline bool all_moderate(const double* values, std::ptrdiff_t channels) {
+  return all_fit<false>(values, channels);
+}
+inline bool all_in_range(const double* values, std::ptrdiff_t channels) {
+  return all_fit<true>(values, channels);
+}
+
 template <class T>
 constexpr float kTermsOver = 0;
 template <>

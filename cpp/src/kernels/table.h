@@ -27,8 +27,8 @@ struct PairSum {
 // registers; a partial vector at its end costs more than loading them where runs are shorter.
 constexpr std::ptrdiff_t kRunColumns = 96;
 
-// Whether rows of so many columns are narrow and fill no whole vectors: kernels take several as one
-// where they follow upon each other, so tiles of such tensors have no gaps.
+// Whether rows of so many columns are narrow and fill no whole vectors: kernels take several as
+// one.
 constexpr bool is_narrow(std::ptrdiff_t columns) { return columns < 64 && columns % 16 != 0; }
 
 // Sums of channels about a shift K that lies near a block's values, one array a field:
@@ -75,7 +75,8 @@ struct MomentsTile {
   std::ptrdiff_t x_stride;
   std::ptrdiff_t rows, cols, repeat;
   BlockSums sums;
-  bool ahead;  // as in AffineTile
+  bool ahead;   // as in AffineTile
+  bool narrow;  // rows are narrow wherever they lie: bits of sums depend on it
 };
 
 // y = act((x - center) * scale + (offset + residual)). Mask rows are `mask_stride` bytes apart, the
@@ -103,6 +104,7 @@ struct GradSumsTile {
   std::ptrdiff_t rows, cols, repeat;
   const double* center;
   double *sum_g, *sum_gx;
+  bool narrow;  // as in MomentsTile
 };
 
 // dx = (a * g + c) + b * (x - center), and dresidual = g where asked for. Without x: dx = a * g.

@@ -105,43 +105,6 @@ inline bool all_zero(const double* values, std::ptrdiff_t n) {
   return sum(size) == 0;
 }
 
-// Numbers of channels that float32 has room for, with as much above and below for what they are
-// multiplied with: none is finite and beyond kRoom, and those in range are 0 or at least 1 / kRoom.
-// What is Inf or NaN is so in float32, too.
-constexpr double kRoom = 0x1p100;
-inline bool is_moderate(double v) {
-  const double size = __builtin_fabs(v);
-  return !(size > kRoom) || size - size != 0;
-}
-inline bool is_in_range(double v) {
-  const double size = __builtin_fabs(v);
-  return is_moderate(v) && !(size > 0 && size < 1 / kRoom);
-}
-
-// Whether all are: first by their squares, which leave the unusual ones, and 0, to a closer look.
-template <bool in_range>
-inline bool all_fit(const double* values, std::ptrdiff_t channels) {
-  const auto fits = [](double v) { return in_range ? is_in_range(v) : is_moderate(v); };
-  if (channels == 1) return fits(*values);
-  const Vec most = splat(kRoom * kRoom), least = splat(1 / (kRoom * kRoom));
-  unsigned unusual = 0;
-  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec v = load(values + c, lanes), square = first_of(v * v, lanes, splat(1));
-    unusual |= to_bits(positive(square - most));
-    if constexpr (in_range) unusual |= to_bits(positive(least - square));
-  });
-  for (std::ptrdiff_t c = 0; unusual != 0 && c < channels; ++c) {
-    if (!fits(values[c])) return false;
-  }
-  return true;
-}
-inline bool all_moderate(const double* values, std::ptrdiff_t channels) {
-  return all_fit<false>(values, channels);
-}
-inline bool all_in_range(const double* values, std::ptrdiff_t channels) {
-  return all_fit<true>(values, channels);
-}
-
 // Columns [begin, begin + cols) of channels [channel, channel + channels).
 struct Piece {
   std::ptrdiff_t begin, cols, channel, channels;
@@ -433,77 +396,6 @@ inline bool can_stream_masked(const Tile& t, const T* out, std::ptrdiff_t out_st
                               bool one_run) {
   return t.mask != nullptr ? can_stream<layout, Store::pieces>(t, out, out_stride, one_run)
                            : can_stream<layout, Store::lines>(t, out, out_stride, one_run);
-}
-
-// What two sums are taken of: u and u * v, where factors(i, j, lanes, &u, &v) gives both of a
-// vector and `exact` tells that float64 holds u * v exactly.
-template <bool exact, class Factors>
-struct Products {
-  Factors factors;
-};
-template <bool exact, class Factors>
-BNPP_INLINE Products<exact, Factors> products(Factors factors) {
-  return {factors};
-}
-
-// Of n rows from row i on, each sum a tree.
-template <std::ptrdiff_t n, bool exact, class Factors, class Lanes>
-BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
-                           const Products<exact, Factors>& of) {
-  if constexpr (n <= 2) {
-    Vec u, v;
-    of.factors(i, j, lanes, u, v);
-    a = u;
-    b = u * v;
-    if constexpr (n == 2) {
-      of.factors(i + 1, j, lanes, u, v);
-      a = a + u;
-      b = exact ? plus_exact_product(u, v, b) : b + u * v;
-    }
-  } else {
-    Vec a2, b2;
-    add_terms<n / 2>(i, j, lanes, a, b, of);
-    add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, of);
-    a = a + a2;
-    b = b + b2;
-  }
-}
-// The same of any terms: term(i, j, lanes, &first, &second).
-template <std::ptrdiff_t n, class Term, class Lanes>
-BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
-                           const Term& term) {
-  if constexpr (n == 1) {
-    term(i, j, lanes, a, b);
-  } else {
-    Vec a2, b2;
-    add_terms<n / 2>(i, j, lanes, a, b, term);
-    add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, term);
-    a = a + a2;
-    b = b + b2;
-  }
-}
-
-// Two sums a column of rows [first, first + rows), at least one: running sums of the terms of
-// `at_once` rows at a time, added as a tree.
-template <std::ptrdiff_t at_once, class Term>
-BNPP_INLINE void accumulate_columns(std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t cols,
-                                    double* sum1, double* sum2, const Term& term) {
-  const auto add = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
-    for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-      Vec a, b;
-      add_terms<decltype(count)::value>(i, j, lanes, a, b, term);
-      if (i > first) {
-        a = load(sum1 + j, lanes) + a;
-        b = load(sum2 + j, lanes) + b;
-      }
-      store(sum1 + j, a, lanes);
-      store(sum2 + j, b, lanes);
-    });
-  };
-  const std::ptrdiff_t end = first + rows;
-  std::ptrdiff_t i = first;
-  for (; i + at_once <= end; i += at_once) add(i, Count<at_once>{});
-  for (; i < end; ++i) add(i, Count<1>{});
 }
 
 }  // namespace

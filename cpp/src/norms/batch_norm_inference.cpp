@@ -2,6 +2,7 @@
 // in which the statistics are constants with gradients of their own:
 //   affine
 //   grad_sums -> dbeta, dgamma, dmean, dvar -> grad_input
+#include <algorithm>
 #include <utility>
 
 #include "bnpp/batch_norm.h"
@@ -14,6 +15,22 @@
 #include "runtime/dispatch.h"
 
 namespace bnpp {
+namespace {
+
+// Channels of a task, and bytes of its vectors for each: worth a thread where rows are few and
+// channels many.
+constexpr std::int64_t kTaskChannels = 1024, kChannelBytes = 64;
+
+/// f(begin, end) for all channels, by as many threads as that is worth.
+template <class F>
+void for_each_channels(std::int64_t channels, F f) {
+  auto task = [&](std::int64_t task, int) {
+    f(task * kTaskChannels, std::min((task + 1) * kTaskChannels, channels));
+  };
+  parallel_for(ceil_div(channels, kTaskChannels), threads_for(channels * kChannelBytes), task);
+}
+
+}  // namespace
 
 BatchNormSaved batch_norm_inference(const BatchNormInferenceArgs& args) {
   const Check check("batch_norm_inference");
@@ -28,9 +45,7 @@ BatchNormSaved batch_norm_inference(const BatchNormInferenceArgs& args) {
   if (!args.var.given()) check.refuse("var is not given, but it needs one value a channel");
   ChannelVector mean = check.vector(args.mean, x, axis, "mean", 0);
   ChannelVector var = check.vector(args.var, x, axis, "var", 1);
-  for (std::size_t c = 0; c < var.size(); ++c) {
-    if (var[c] < 0) check.refuse("var[", c, "] is ", var[c], ", but variances need to be >= 0");
-  }
+  check.variances(var);
 
   const Plan plan(x, axis);
   BatchNormSaved saved = new_saved(x, plan, args.eps, std::move(gamma));
@@ -46,8 +61,10 @@ BatchNormSaved batch_norm_inference(const BatchNormInferenceArgs& args) {
   const Plan maps =
       plan_of_maps(plan, {x, args.y, args.residual}, mask_of(saved) != nullptr, Reads::once);
   Normalize normalize(maps, args.residual, args.activation, args.y, threads);
-  set_variances(saved, saved.var.data(), 1, 0, plan.channels);
-  normalize.set_channels(0, plan.channels, saved, beta);
+  for_each_channels(plan.channels, [&](std::int64_t begin, std::int64_t end) {
+    set_variances(saved, saved.var.data(), 1, begin, end);
+    normalize.set_channels(begin, end, saved, beta);
+  });
   if (plan.count == 0) return saved;
 
   const Verbs& kernel = verbs(x.dtype, maps.layout);

@@ -1,5 +1,6 @@
 #include "norms/check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -93,6 +94,14 @@ ChannelVector Check::vector(const ConstTensor& v, const ConstTensor& x, int axis
 #undef BNPP_READ
   }
   return values;
+}
+
+void Check::variances(const ChannelVector& var) const {
+  std::size_t negative = 0;  // counted, as a loop that may end early is not vectorised
+  for (const double v : var) negative += v < 0;
+  if (negative == 0) return;
+  const auto first = std::find_if(var.begin(), var.end(), [](double v) { return v < 0; });
+  refuse("var[", first - var.begin(), "] is ", *first, ", but variances need to be >= 0");
 }
 
 void Check::out_vector(const ConstTensor& v, const ConstTensor& x, int axis,

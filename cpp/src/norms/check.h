@@ -33,6 +33,8 @@ class Check {
   /// One value a channel, in float64; `fallback` everywhere if the vector was not given.
   ChannelVector vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name,
                        double fallback) const;
+  /// No variance is negative.
+  void variances(const ChannelVector& var) const;
   /// A vector to be written: one value a channel, or not given.
   void out_vector(const ConstTensor& v, const ConstTensor& x, int axis, const char* name) const;
 

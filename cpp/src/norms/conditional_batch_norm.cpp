@@ -123,9 +123,7 @@ ConditionalBatchNormSaved conditional_batch_norm_inference(
   if (!args.var.given()) check.refuse("var is not given, but it needs one value a channel");
   ChannelVector mean = check.vector(args.mean, x, axis, "mean", 0);
   ChannelVector var = check.vector(args.var, x, axis, "var", 1);
-  for (std::size_t c = 0; c < var.size(); ++c) {
-    if (var[c] < 0) check.refuse("var[", c, "] is ", var[c], ", but variances need to be >= 0");
-  }
+  check.variances(var);
 
   ConditionalBatchNormSaved saved;
   static_cast<BatchNormSaved&>(saved) = new_saved(x, Plan(x, axis), args.eps, std::move(gamma));

@@ -55,7 +55,7 @@ void BlockMoments::reduce(const Verbs& verbs, const Operand& x, const Tile& tile
   if (weights_ != nullptr) return reduce_weighted(x, tile, block, worker);
   const Operand::View view = x.read(tile, worker);
   verbs.moments({view.data, view.stride, plan_.rows(tile), plan_.cols(tile), plan_.inner,
-                 sums(block, tile.c0), x.ahead(2)});
+                 sums(block, tile.c0), x.ahead(2), plan_.has_narrow_rows()});
 }
 
 void BlockMoments::reduce_weighted(const Operand& x, const Tile& tile, std::int64_t block,
@@ -64,7 +64,7 @@ void BlockMoments::reduce_weighted(const Operand& x, const Tile& tile, std::int6
     const Operand::View view = x.read(part, worker);
     const Weights::Rows rows = weights_->rows_with_weight(part, block);
     weights_->verbs().weighted_moments({{view.data, view.stride, rows.n, plan_.cols(part),
-                                         plan_.inner, sums(block, part.c0), false},
+                                         plan_.inner, sums(block, part.c0), false, false},
                                         weights_->read(part, worker),
                                         weights_->counts(block, part.c0),
                                         weights_->count_step(),

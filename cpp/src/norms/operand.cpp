@@ -119,11 +119,7 @@ bool Operand::is_direct() const {
   const bool aligned =
       reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(item_) == 0 &&
       channel_stride_ % item_ == 0 && sample_stride_ % item_ == 0;
-  // The sums of narrow rows must not depend on gaps between them.
-  const bool narrow =
-      plan_.layout == Layout::cols && plan_.inner == 1 && is_narrow(plan_.channels) && outer_.n > 0;
-  const bool dense = !narrow || outer_.dim[0].stride == plan_.channels * item_;
-  return contiguous && one_stride && aligned && dense;
+  return contiguous && one_stride && aligned;
 }
 
 Operand::View Operand::in_place(const Tile& t) const {
@@ -151,7 +147,7 @@ void Operand::copy(const Tile& t, char* buffer) const {
     for_each_stretch(inner_, begin, end, [&](std::int64_t at, std::int64_t m, std::int64_t stride) {
       Steps far{step, stride}, near{row_bytes, item_};
       std::int64_t count = n, length = m;
-      if (std::abs(step) < std::abs(stride)) {
+      if (n > 1 && std::abs(step) < std::abs(stride)) {
         std::swap(far.row, far.column);
         std::swap(near.row, near.column);
         std::swap(count, length);

@@ -77,6 +77,10 @@ class Plan {
     return layout == Layout::rows ? t.i1 - t.i0 : (t.c1 - t.c0) * inner;
   }
   std::int64_t max_tile_size() const;
+  /// Whether rows are narrow, and all of a row's channels one group: see MomentsTile.
+  bool has_narrow_rows() const {
+    return layout == Layout::cols && inner == 1 && is_narrow(channels);
+  }
   /// Whether a tile of a few tensors stays in the second-level cache while it is read repeatedly.
   bool is_small(const Tile& t) const;
 
