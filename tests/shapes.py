@@ -41,7 +41,7 @@ CASES = [
     Case((5, 16, 2, 2), 1, "16 channels"),
     Case((300, 17), 1, "one channel more than 16, innermost"),
     Case((1001, 8), 1, "narrow rows, taken many at a time; mask bits of whole bytes"),
-    Case((1003, 24), 1, "narrow rows, more channels than a vector, three rows left"),
+    Case((1003, 24), 1, "narrow rows, more channels than a vector, some rows left"),
     Case((300, 63), 1, "one channel less than 64, innermost"),
     Case((257, 65), 1, "one channel more than 64, innermost, a row more than 256"),
     Case((4, 65, 9), 1, "one channel more than 64"),

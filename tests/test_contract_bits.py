@@ -85,12 +85,22 @@ def test_gaps_between_narrow_rows_do_not_matter(channels, rows, dtype, isa):
     x, gamma, beta, residual, dy = data(Case((rows, channels), 1, ""), dtype)
     x[2:4, 1] = np.inf, np.nan
     expected = outputs(x, gamma, beta, residual, dy, 1)
-    apart = [np.pad(a, ((0, 0), (0, 2)))[:, :channels] for a in (x, residual, dy)]
+    padded = [np.pad(a, ((0, 0), (0, 2)), constant_values=7) for a in (x, residual, dy)]
+    apart = [a[:, :channels] for a in padded]
     found = outputs(apart[0], gamma, beta, *apart[1:], 1)
     same(expected, found, "all with gaps")
     same(expected, outputs(apart[0], gamma, beta, residual, dy, 1), "x with gaps")
     found = outputs(x, gamma, beta, residual, apart[2], 1, out=apart[0], dx=apart[1])
     same(expected, found, "dy and the outputs with gaps")
+    assert all((a[:, channels:] == 7).all() for a in padded)
+
+
+@pytest.mark.parametrize("channels", [3, 24])
+def test_gaps_between_narrow_rows_of_halves_do_not_matter(channels, isa):
+    x, gamma, beta, residual, dy = data(Case((1003, channels), 1, ""), np.float16)
+    apart = [np.pad(a, ((0, 0), (0, 2)))[:, :channels] for a in (x, residual, dy)]
+    expected = outputs(x, gamma, beta, residual, dy, 1)
+    same(expected, outputs(apart[0], gamma, beta, *apart[1:], 1), "all with gaps")
 
 
 def test_collapsed_shapes_of_one_layout_agree(dtype):

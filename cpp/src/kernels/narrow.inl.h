@@ -1,7 +1,8 @@
 // Narrow rows, those of channels-last tensors of few channels, fill vectors badly: several are
 // taken as one row, whose columns have their channel's parameters. Sums of such columns are folded
 // in halves to those of the channels. Rows that do not follow upon each other are added up one by
-// one to the same columns, so that no bit depends on where they lie.
+// one to the same columns, so that no bit depends on where they lie; so are those whose mask bits
+// fill no whole bytes. Maps of either go row by row.
 #pragma once
 
 namespace bnpp::BNPP_ISA {

@@ -33,7 +33,7 @@ class RowMoments {
           {x.data, w.data, x.stride, w.stride, rows, cols, to, weight(tile, piece, worker)});
       return;
     }
-    row_verbs(dtype_).moments({x.data, x.stride, rows, cols, 1, to, false});
+    row_verbs(dtype_).moments({x.data, x.stride, rows, cols, 1, to, false, false});
   }
 
   /// Merges the pieces of a tile's rows in a fixed tree.
