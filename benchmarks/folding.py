@@ -29,7 +29,7 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from onnx_nets import Net, feeds, run
+from helpers.onnx_nets import Net, feeds, run
 from test_onnx_fold_patterns import FOLDS, IMAGE
 
 from benchmarks import folding_torch

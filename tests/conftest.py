@@ -1,38 +1,84 @@
-"""Fixtures: instruction sets, numbers of threads, dtypes. Whatever a test sets is put back."""
+"""Fixtures: instruction sets, numbers of threads, dtypes. Whatever a test sets is put back.
 
-import os
-import shutil
-import subprocess
-from importlib.util import find_spec
-from pathlib import Path
+Tests are parametrized by full products, of which by default only as many cases run as have every two
+values together (helpers/selection.py). `--exhaustive` runs all of them; `--sample SEED` runs a tenth
+of those left out beside the default ones, another tenth for another seed.
+"""
+
+import gc
+import random
 
 import bnpp
 import numpy as np
 import pytest
 from bnpp import _core
-from settings import THREADS
+
+# Before they are imported: else a failing helper shows no values.
+pytest.register_assert_rewrite("helpers")
+
+from helpers.halves import HALVES, dtype_of
+from helpers.rows import NORMS
+from helpers.selection import pairwise
+from helpers.settings import THREADS
 
 # Not tests, but --doctest-modules would import them.
-collect_ignore = [] if find_spec("onnx") else ["onnx_backend.py", "onnx_nets.py"]
+collect_ignore = ["helpers"]
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("bnpp")
+    group.addoption("--exhaustive", action="store_true", help="run all cases, not pairwise ones")
+    group.addoption(
+        "--sample", type=int, metavar="SEED", help="run also a tenth of the cases left out"
+    )
+
+
+def pytest_report_header(config):
+    if config.getoption("exhaustive"):
+        return "cases: all"
+    seed = config.getoption("sample")
+    return "cases: pairwise" + ("" if seed is None else f", and a tenth of the others: {seed=}")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("exhaustive"):
+        return
+    left_out = pairwise(items)
+    seed = config.getoption("sample")
+    if seed is not None:
+        ordered = sorted(left_out)
+        left_out -= set(random.Random(seed).sample(ordered, len(ordered) // 10))
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def pytest_collection_finish():
+    """What is there by now stays: no collection of garbage needs to walk it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
 def _restored():
     """Put back the process-wide settings, also after a test that failed half-way."""
     isa = bnpp.get_isa()
-    limit = _core.set_thread_limit(0)
-    work = _core.set_min_work(1)
-    _core.set_thread_limit(limit)
-    _core.set_min_work(work)
+    settings = (_core.set_thread_limit, _core.set_min_work, _core.set_stream_above)
+    before = [put(1) for put in settings]
+    for put, value in zip(settings, before, strict=True):
+        put(value)
     yield
     bnpp.set_isa(isa)
-    _core.set_thread_limit(limit)
-    _core.set_min_work(work)
+    for put, value in zip(settings, before, strict=True):
+        put(value)
 
 
 @pytest.fixture(params=bnpp.usable_isas())
 def isa(request):
-    """Each instruction set that this machine can run, the plain scalar table among them."""
+    """Each instruction set that this machine can run."""
     bnpp.set_isa(request.param)
     return request.param
 
@@ -51,19 +97,13 @@ def dtype(request):
     return np.dtype(request.param)
 
 
-@pytest.fixture(scope="session")
-def core_build(tmp_path_factory):
-    """A build directory of the C++ library, made from the checkout as a C++ user would."""
-    source = Path(__file__).parents[1]
-    if not (source / "CMakeLists.txt").is_file():
-        pytest.skip("the tests are not in a checkout, so there is no C++ source")
-    if not shutil.which("cmake") or not any(
-        map(shutil.which, (os.environ.get("CXX", "c++"), "g++"))
-    ):
-        pytest.skip("cmake or a C++ compiler is not installed")
-    build = tmp_path_factory.mktemp("build")
-    quickly = "-DBNPP_KERNEL_OPTIMIZATION=-O2"  # minutes less
-    for command in (["-S", source, "-B", build, quickly], ["--build", build, "--parallel", "2"]):
-        done = subprocess.run(["cmake", *command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return build
+@pytest.fixture(params=HALVES)
+def half(request):
+    """The dtypes of two bytes."""
+    return dtype_of(request.param)
+
+
+@pytest.fixture(params=NORMS)
+def norm(request):
+    """The norms of rows, by name: helpers/rows.py."""
+    return request.param

@@ -1,10 +1,13 @@
 """Which arrays are taken as they lie, what order the outputs have, and the rules of out=."""
 
+import mmap
+
 import bnpp
 import numpy as np
 import pytest
-from reference import assert_exact, backward, forward, moments
-from shapes import ORDERS, Case, data, unaligned
+from helpers.addresses import unaligned
+from helpers.reference import assert_exact, backward, forward, moments
+from helpers.shapes import ORDERS, Case, data
 
 CASE = Case((4, 5, 6, 7), 1, "no two lengths alike")
 
@@ -174,9 +177,12 @@ def test_torch_tensors(dtype):
 def test_offsets_beyond_two_to_the_31_elements():
     """A few thousand values, spread over more than 2**31 elements of untouched memory."""
     try:
-        big = np.zeros(2**31 + 2**21, np.float32)
-    except MemoryError:
+        memory = mmap.mmap(-1, 4 * (2**31 + 2**21))
+    except OSError:
         pytest.skip("this machine does not hand out 8 GiB of untouched memory")
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # or each value touched takes 2 MiB
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    big = np.frombuffer(memory, np.float32)
     x, _, _, _, dy = data(Case((1, 2, big.size // 2**21), 1, ""))
     for spread in (
         big[: x.size * 2**20].reshape(1, 2, -1, 2**20)[..., 0],

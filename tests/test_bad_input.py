@@ -172,6 +172,18 @@ def test_out_may_not_be_x_transposed():
     assert np.array_equal(x, before)
 
 
+def test_an_overlap_that_cannot_be_decided_is_one():
+    """Where numpy.shares_memory gives up, as on these views, out is refused."""
+    memory, shape = np.zeros(1 << 22, np.uint8), (6,) * 5
+    x = np.ndarray(shape, np.float32, memory, 0, (1656, 15236, 9092, 6756, 7064))
+    out = np.ndarray(shape, np.float32, memory, 10494, (32, 256, 1536, 10752, 86016))
+    with pytest.raises(np.exceptions.TooHardError):
+        np.shares_memory(x, out, 100_000)
+    with pytest.raises(ValueError, match="out shares memory with x"):
+        bnpp.batch_norm(x, out=out)
+    assert not memory.any()
+
+
 def test_saved_of_another_shape():
     k = kit()
     other = bnpp.batch_norm(np.ones((5, 7, C), np.float32))[1]

@@ -11,7 +11,7 @@ import pytest
 from bnpp._cli import main
 from bnpp.experiments import data, demo, figure1
 from bnpp.experiments.files import load_arrays
-from mnist_files import idx, replace_mnist, write
+from helpers.mnist_files import idx, replace_mnist, write
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bnpp.experiments import data
 from bnpp.experiments.files import ExperimentError
-from mnist_files import replace_mnist, write
+from helpers.mnist_files import replace_mnist, write
 
 
 @pytest.fixture

@@ -1,17 +1,17 @@
 """A folded layer computes what the layer with its batch normalizations computed.
 
-The expected outputs are those of tests/convolution.py; `assert_folds` holds the difference against the
+The expected outputs are those of helpers/convolution.py; `assert_folds` holds the difference against the
 report's bound. Tests named after a bug are those that other tools have shipped.
 """
 
 from importlib.util import find_spec
 
 import bnpp
-import convolution
 import numpy as np
 import pytest
-from fold_cases import assert_folds, batch_norm, difference, fold, make, some_map
-from shapes import ORDERS
+from helpers import convolution
+from helpers.fold_cases import assert_folds, batch_norm, difference, fold, make, some_map
+from helpers.shapes import ORDERS
 
 KERNELS = {1: "W", 2: "HW", 3: "DHW"}
 SIDES = {"after": (True, False), "before": (False, True), "both": (True, True)}
@@ -91,12 +91,9 @@ def test_same_bits_on_any_number_of_threads():
     p = make("OIHW", 24, 16, before=True, size=3)
     with bnpp.thread_limit(1):
         one = fold(p)
-    previous = bnpp._core.set_min_work(1)
-    try:
-        with bnpp.thread_limit(7):
-            many = fold(p)
-    finally:
-        bnpp._core.set_min_work(previous)
+    bnpp._core.set_min_work(1)
+    with bnpp.thread_limit(7):
+        many = fold(p)
     assert np.array_equal(one.weight, many.weight)
     assert np.array_equal(one.bias, many.bias)
     assert one.report.to_dict() == many.report.to_dict()

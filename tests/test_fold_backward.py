@@ -3,7 +3,7 @@
 import bnpp
 import numpy as np
 import pytest
-from fold_cases import fold, make
+from helpers.fold_cases import fold, make
 
 # The fold is linear in each of its arguments, so a central difference has no error but rounding.
 STEP = 2.0**-6

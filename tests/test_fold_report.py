@@ -5,10 +5,10 @@ import json
 import pickle
 
 import bnpp
-import convolution
 import numpy as np
 import pytest
-from fold_cases import difference, fold, make
+from helpers import convolution
+from helpers.fold_cases import difference, fold, make
 
 
 @pytest.mark.parametrize(("after", "before"), [(True, False), (True, True)])
@@ -66,6 +66,13 @@ def test_bound_in_the_networks_own_arithmetic(mean, dtype):
     bound = report.bound(1.0, unit_roundoff=unit)
     assert np.all(change <= bound)
     assert np.all(bound < 4 * (inputs + 17) * unit * (report.weight_sum + report.constant_sum))
+
+
+def test_bound_knows_terms_that_cancel():
+    """The folded bias is 0, but the layer and the map round 1e6 each."""
+    after = bnpp.Affine([1.0], [-1e6])
+    report = bnpp.fold_linear([[1.0]], [1e6], after=after).report
+    assert report.bound(0.0, unit_roundoff=2.0**-24)[0] >= 2e6 * 2.0**-24
 
 
 def test_bound_without_a_bound():

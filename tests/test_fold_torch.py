@@ -1,10 +1,10 @@
 """PyTorch as a second opinion on convolutions, and its own fold as a peer, where it is installed."""
 
 import bnpp
-import convolution
 import numpy as np
 import pytest
-from fold_cases import batch_norm, fold, make
+from helpers import convolution
+from helpers.fold_cases import batch_norm, fold, make
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 

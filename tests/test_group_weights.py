@@ -1,14 +1,17 @@
 """Weights of group and instance normalization: masks for padding, and any nonnegative numbers."""
 
+import itertools
+
 import bnpp
 import numpy as np
 import pytest
 from bnpp import _core
-from group_reference import weighted
-from reference import along
-from settings import every_setting
-from shapes import ORDERS, Case, data
-from test_weights import assert_close
+from helpers.bits import same
+from helpers.reference import along, assert_close
+from helpers.settings import THREADS, agree
+from helpers.shapes import ORDERS, Case, data
+from helpers.slopes import assert_slopes
+from helpers.weighted_reference import weighted
 
 # (shape, axis) and groups; the reasons say which way through the core they take.
 SHAPES = [
@@ -28,7 +31,6 @@ SHAPES = [
 ]
 grouped = pytest.mark.parametrize(("case", "groups"), SHAPES, ids=str)
 FORMS = ["full", "positions", "last", "channels", "samples", "of one"]
-forms = pytest.mark.parametrize("form", FORMS)
 main_forms = pytest.mark.parametrize("form", ["full", "positions", "channels"])
 
 
@@ -56,24 +58,24 @@ def run(x, w, groups, gamma, beta, dy, axis=1, **more):
     return found | {"dx": g.dx, "dgamma": g.dgamma, "dbeta": g.dbeta}
 
 
-@forms
 @grouped
-def test_formulas(case, groups, form, dtype):
+def test_formulas(case, groups, dtype):
     x, gamma, beta, _, dy = data(case, dtype, mean=3)
-    for kind, count in (("mask", groups), ("numbers", 1), ("numbers", case.shape[case.axis])):
-        w = draw(case, form, kind, dtype)
-        expected = weighted(x, w, count, gamma, beta, dy, axis=case.axis)
-        assert_close(run(x, w, count, gamma, beta, dy, case.axis), expected, count)
+    for form in FORMS:
+        for kind, count in (("mask", groups), ("numbers", 1), ("numbers", case.shape[case.axis])):
+            w = draw(case, form, kind, dtype)
+            expected = weighted(x, w, gamma, beta, dy, axis=case.axis, groups=count)
+            assert_close(run(x, w, count, gamma, beta, dy, case.axis), expected, (form, count))
 
 
-@pytest.mark.parametrize("mean", [1e3, 1e6])
 @grouped
-def test_any_mean(case, groups, mean, dtype):
-    x, gamma, beta, _, dy = data(case, dtype, mean=mean, std=1)
-    for form in ("full", "positions"):
-        w = draw(case, form, dtype=dtype)
-        expected = weighted(x, w, groups, gamma, beta, dy, axis=case.axis)
-        assert_close(run(x, w, groups, gamma, beta, dy, case.axis), expected, form)
+def test_any_mean(case, groups, dtype):
+    for mean in (1e3, 1e6):
+        x, gamma, beta, _, dy = data(case, dtype, mean=mean, std=1)
+        for form in ("full", "positions"):
+            w = draw(case, form, dtype=dtype)
+            expected = weighted(x, w, gamma, beta, dy, axis=case.axis, groups=groups)
+            assert_close(run(x, w, groups, gamma, beta, dy, case.axis), expected, (form, mean))
 
 
 @main_forms
@@ -86,10 +88,8 @@ def test_instance_norm_is_group_norm(case, groups, form, dtype):
     more = {"axis": case.axis, "on_single": "biased", "residual": residual, "activation": "relu"}
     y, saved = bnpp.instance_norm(x, gamma, beta, weights=w, **more)
     other, grouped = bnpp.group_norm(x, channels, gamma, beta, weights=w, **more)
-    assert np.array_equal(y, other)
-    got, same = bnpp.instance_norm_backward(dy, saved), bnpp.group_norm_backward(dy, grouped)
-    for a, b in zip(got, same, strict=True):
-        assert np.array_equal(a, b)
+    got = bnpp.instance_norm_backward(dy, saved)
+    same((y, got), (other, bnpp.group_norm_backward(dy, grouped)))
     for n in range(min(3, len(x))):
         one = slice(n, n + 1)
         z, alone = bnpp.batch_norm(
@@ -120,11 +120,9 @@ def test_ones_are_no_weights(case, groups, dtype):
             assert np.all(np.abs(got[name] - value) <= ulps * np.spacing(scale)), name
 
 
-@grouped
+@pytest.mark.parametrize(("case", "groups"), [s for s in SHAPES if len(s[0].shape) > 2], ids=str)
 def test_a_mask_is_the_compacted_array(case, groups, dtype):
     """Of each sample the positions that are there, with NaN in the others."""
-    if len(case.shape) == 2:
-        return
     x, gamma, beta, _, dy = data(case, dtype, mean=50)
     there = draw(case, "positions", "mask")
     x = np.where(there, x, dtype.type(np.nan))
@@ -169,21 +167,23 @@ def test_weight_2_is_a_repeated_value(dtype):
         np.testing.assert_allclose(got["dx"][..., i], expected, **close)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
-@pytest.mark.parametrize("form", ["full", "positions"])
 @grouped
-def test_padding_touches_nothing(case, groups, form, bad, dtype):
+def test_padding_touches_nothing(case, groups, dtype):
     x, gamma, beta, _, dy = data(case, dtype, mean=1e4)
-    w = draw(case, form, dtype=dtype)
-    out = np.broadcast_to(w, x.shape) == 0
-    clean, dirty = np.where(out, dtype.type(1e4), x), np.where(out, dtype.type(bad), x)
-    a, b = (run(v, w, groups, gamma, beta, dy, case.axis) for v in (clean, dirty))
-    for name in ("mean", "var", "dbeta"):
-        assert np.array_equal(a[name], b[name]), name
-    assert np.array_equal(a["y"][~out], b["y"][~out])
-    if not np.isfinite(bad):
-        assert np.isfinite(b["dx"]).all()
-        assert_close(b, weighted(dirty, w, groups, gamma, beta, dy, axis=case.axis))
+    for form in ("full", "positions"):
+        w = draw(case, form, dtype=dtype)
+        out = np.broadcast_to(w, x.shape) == 0
+        a = run(np.where(out, dtype.type(1e4), x), w, groups, gamma, beta, dy, case.axis)
+        for bad in (np.nan, np.inf, 1e30):
+            dirty = np.where(out, dtype.type(bad), x)
+            b = run(dirty, w, groups, gamma, beta, dy, case.axis)
+            for name in ("mean", "var", "dbeta"):
+                assert np.array_equal(a[name], b[name]), (name, form, bad)
+            assert np.array_equal(a["y"][~out], b["y"][~out]), (form, bad)
+            if not np.isfinite(bad):
+                assert np.isfinite(b["dx"]).all(), (form, bad)
+                expected = weighted(dirty, w, gamma, beta, dy, axis=case.axis, groups=groups)
+                assert_close(b, expected, (form, bad))
 
 
 def test_bad_values_with_weight_stay_in_their_group(dtype):
@@ -203,9 +203,8 @@ def test_bad_values_with_weight_stay_in_their_group(dtype):
     assert np.array_equal(got["dgamma"][[0, 1, 4, 5]], good["dgamma"][[0, 1, 4, 5]])
 
 
-@pytest.mark.parametrize("eps", [0.0, 1e-5])
 @grouped
-def test_no_weight_in_a_group_and_in_a_sample(case, groups, eps, dtype):
+def test_no_weight_in_a_group_and_in_a_sample(case, groups, dtype):
     x, gamma, beta, _, dy = data(case, dtype)
     w = draw(case, "full", dtype=dtype)
     channels = case.shape[case.axis] // groups
@@ -213,18 +212,20 @@ def test_no_weight_in_a_group_and_in_a_sample(case, groups, eps, dtype):
     np.moveaxis(empty, case.axis, 1)[-1, -channels:] = True
     empty[0] = True
     w[empty] = 0
-    got = run(x, w, groups, gamma, beta, dy, case.axis, eps=eps)
-    assert_close(got, weighted(x, w, groups, gamma, beta, dy, axis=case.axis, eps=eps))
     offset = np.broadcast_to(along(beta, x, case.axis), x.shape)
-    assert np.array_equal(got["y"][empty], offset[empty])
-    assert not got["dx"][empty].any()
-    for name in ("mean", "var", "weight"):
-        assert not got[name][0].any()
-        assert got[name][-1, -1] == 0
+    plain = run(x, None, groups, gamma, beta, dy, case.axis)
+    for eps in (0.0, 1e-5):
+        got = run(x, w, groups, gamma, beta, dy, case.axis, eps=eps)
+        expected = weighted(x, w, gamma, beta, dy, axis=case.axis, groups=groups, eps=eps)
+        assert_close(got, expected, eps)
+        assert np.array_equal(got["y"][empty], offset[empty]), eps
+        assert not got["dx"][empty].any(), eps
+        for name in ("mean", "var", "weight"):
+            assert not got[name][0].any(), (name, eps)
+            assert got[name][-1, -1] == 0, (name, eps)
+        assert np.array_equal(got["dbeta"], plain["dbeta"]), eps
     saved = bnpp.group_norm(x, groups, axis=case.axis, weights=0)[1]
     assert not saved.inv_std.any()
-    plain = run(x, None, groups, gamma, beta, dy, case.axis)
-    assert np.array_equal(got["dbeta"], plain["dbeta"])
 
 
 @main_forms
@@ -233,30 +234,29 @@ def test_the_same_bits_always(case, groups, form, dtype):
     x, gamma, beta, residual, dy = data(case, dtype, mean=1e3)
     w = draw(case, form, dtype=dtype)
     x[np.broadcast_to(w, x.shape) == 0] = np.nan
-    expected = None
-    for i, setting in enumerate(every_setting()):
-        out = np.empty_like(x) if i % 2 else None
-        more = {"residual": residual, "activation": "relu", "out": out}
-        found = run(x, w, groups, gamma, beta, dy, case.axis, **more)
-        expected = expected or found
-        for name, value in found.items():
-            assert np.array_equal(value, expected[name], equal_nan=True), (name, setting)
+    outs = itertools.cycle([None, np.empty_like(x)])  # of both kinds in turn
+
+    def call():
+        more = {"residual": residual, "activation": "relu", "out": next(outs)}
+        return run(x, w, groups, gamma, beta, dy, case.axis, **more)
+
+    agree(call, THREADS)
 
 
-@main_forms
 @grouped
-def test_residual_and_relu(case, groups, form, dtype):
+def test_residual_and_relu(case, groups, dtype):
     """The same as without, of the gradient that the ReLU lets through."""
     x, gamma, beta, residual, dy = data(case, dtype)
-    given = {"axis": case.axis, "on_single": "biased", "residual": residual}
-    given["weights"] = draw(case, form, dtype=dtype)
-    z, plain = bnpp.group_norm(x, groups, gamma, beta, **given)
-    y, saved = bnpp.group_norm(x, groups, gamma, beta, activation="relu", **given)
-    assert np.array_equal(y, np.maximum(z, 0))
-    g = np.where(z > 0, dy, dtype.type(0))
-    got, expected = bnpp.group_norm_backward(dy, saved), bnpp.group_norm_backward(g, plain)
-    for a, b in zip(got, expected, strict=True):
-        assert np.array_equal(a, b)
+    for form in ("full", "positions", "channels"):
+        given = {"axis": case.axis, "on_single": "biased", "residual": residual}
+        given["weights"] = draw(case, form, dtype=dtype)
+        z, plain = bnpp.group_norm(x, groups, gamma, beta, **given)
+        y, saved = bnpp.group_norm(x, groups, gamma, beta, activation="relu", **given)
+        assert np.array_equal(y, np.maximum(z, 0)), form
+        g = np.where(z > 0, dy, dtype.type(0))
+        got, expected = bnpp.group_norm_backward(dy, saved), bnpp.group_norm_backward(g, plain)
+        for name, value in got._asdict().items():
+            assert np.array_equal(value, getattr(expected, name)), (name, form)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -269,7 +269,7 @@ def test_orders_of_x_and_weights(order, shape, groups, dtype):
         if order == "broadcast":
             x, dy = (np.ascontiguousarray(turn(a)) for a in (x, dy))
             w = np.ascontiguousarray(turn(np.broadcast_to(w, shape)))
-        expected = weighted(x, w, groups, gamma, beta, dy)
+        expected = weighted(x, w, gamma, beta, dy, groups=groups)
         turned = w if w.ndim == 1 else turn(w)
         for a, b, c in ((turn(x), w, dy), (x, turned, dy), (turn(x), turned, turn(dy))):
             assert_close(run(a, b, groups, gamma, beta, c), expected, form)
@@ -300,26 +300,16 @@ def test_central_differences(shape, groups, form, activation):
     c = rng.standard_normal(shape)
     keywords = {"eps": 1e-3, "activation": activation, "on_single": "biased"}
     keywords["weights"] = draw(Case(shape, 1, ""), form, dtype=np.float64)
-    _, saved = bnpp.group_norm(groups=groups, **inputs, **keywords)
-    got = bnpp.group_norm_backward(c, saved)
-    h = 1e-6
-    for name, value in inputs.items():
-        slope = np.empty_like(value)
-        for i in np.ndindex(value.shape):
-            step = np.zeros_like(value)
-            step[i] = h
-            up, down = (
-                np.sum(c * bnpp.group_norm(groups=groups, **inputs | {name: v}, **keywords)[0])
-                for v in (value + step, value - step)
-            )
-            slope[i] = (up - down) / (2 * h)
-        np.testing.assert_allclose(getattr(got, f"d{name}"), slope, rtol=1e-5, atol=1e-7)
+
+    def run(values):
+        return bnpp.group_norm(groups=groups, **values, **keywords)
+
+    got = bnpp.group_norm_backward(c, run(inputs)[1])
+    assert_slopes(got, lambda values: np.sum(c * run(values)[0]), inputs, 1e-6, 1e-5, 1e-7)
 
 
-@pytest.mark.parametrize("half", ["float16", "bfloat16"])
 def test_halves(half):
-    if half == "bfloat16":
-        pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes', which is not installed")
+    step = 2.0**-10 if half == np.float16 else 2.0**-7
     for case, groups in SHAPES[:4]:
         x, gamma, beta, _, dy = (np.float32(a).astype(half) for a in data(case))
         wide = [np.float32(a) for a in (gamma, beta, dy)]
@@ -327,7 +317,6 @@ def test_halves(half):
             w = draw(case, form)
             expected = run(np.float32(x), w, groups, *wide, case.axis)
             got = run(x, w, groups, gamma, beta, dy, case.axis)
-            step = 2.0**-10 if half == "float16" else 2.0**-7
             for name in ("y", "dx"):
                 error = np.abs(np.float32(got[name]) - expected[name])
                 assert np.all(error <= step * np.abs(expected[name]) + 1e-7), (name, case, form)
@@ -421,12 +410,8 @@ def test_streaming_and_in_place_give_the_same_bits(dtype):
         w = draw(case, "positions", dtype=dtype)
         expected = run(x, w, groups, gamma, beta, dy)
         before = _core.set_stream_above(0)
-        try:
-            found = run(x, w, groups, gamma, beta, dy)
-        finally:
-            _core.set_stream_above(before)
-        for name, value in expected.items():
-            assert np.array_equal(found[name], value), name
+        same(expected, run(x, w, groups, gamma, beta, dy), "streamed")
+        _core.set_stream_above(before)
         _, saved = bnpp.group_norm(x, groups, gamma, beta, weights=w)
         twin = dy.copy()
         assert np.array_equal(bnpp.group_norm_backward(twin, saved, out=twin).dx, expected["dx"])

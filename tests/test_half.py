@@ -1,16 +1,17 @@
 """float16 and bfloat16: within one unit in the last place of the wide result rounded to half."""
 
-import itertools
+from itertools import product
 
 import bnpp
 import numpy as np
 import pytest
 from bnpp import _core
-from reference import assert_exact, backward, forward, moments
-from settings import every_setting
-from shapes import ORDERS, Case, cases, channels_last, data, unaligned
-from test_contract_bits import outputs
-from test_streaming import at_offset
+from helpers.addresses import assert_untouched_beside, at_offset, unaligned
+from helpers.bits import outputs, same
+from helpers.halves import assert_one_unit, dtype_of, floats, order
+from helpers.reference import assert_exact, backward, forward, moments
+from helpers.settings import THREADS, agree
+from helpers.shapes import ORDERS, Case, cases, channels_last, data, within
 
 PARAMETERS = ["float16", "bfloat16", "float32", "float64"]
 MEANS = [0.0, 1.0, 30.0, 1e3]
@@ -33,150 +34,34 @@ BITS = [
 ]
 
 
-def dtype_of(name):
-    """A dtype by its name; bfloat16 where ml_dtypes is installed."""
-    if name == "bfloat16":
-        reason = "bfloat16 is ml_dtypes', which is not installed"
-        return np.dtype(pytest.importorskip("ml_dtypes", reason=reason).bfloat16)
-    return np.dtype(name)
-
-
-@pytest.fixture(params=["float16", "bfloat16"])
-def half(request):
-    """The dtypes of two bytes."""
-    return dtype_of(request.param)
-
-
-def bits(array):
-    """The bits of the elements, as unsigned integers: -0 is not 0, and NaN is itself."""
-    return array.view(f"u{array.dtype.itemsize}")
-
-
-def floats(array):
-    """The values as float64; ml_dtypes warns of a NaN that it casts."""
-    with np.errstate(invalid="ignore"):
-        return array.astype(np.float64)
-
-
-def all_values(half):
-    """Every bit pattern there is."""
-    return np.arange(2**16, dtype=np.uint16).view(half).reshape(256, 256)
-
-
-def order(array):
-    """Numbers of which neighbours are 1 apart; 0 and -0 are the same."""
-    raw = bits(array).astype(np.int64)
-    return np.where(raw < 2**15, raw, 2**15 - raw)
-
-
-def assert_one_unit(actual, expected, half, name=""):
-    """At most 1 unit in the last place from the wide result rounded to half."""
-    assert actual.dtype == half, f"{name}: {actual.dtype}"
-    assert actual.shape == expected.shape, name
-    rounded = expected.astype(half)
-    off = np.abs(order(actual) - order(rounded))
-    assert np.isfinite(expected).all(), name
-    assert off.max(initial=0) <= 1, f"{name}: {off.max()} units off, {(off > 1).sum()} values"
-
-
-def wide(array):
-    """float64, with the infinities where the next value would be: 2**16 or 2**128."""
-    top = 2.0**16 if array.dtype == np.float16 else 2.0**128
-    values = floats(array)
-    return np.where(np.isinf(values), np.copysign(top, values), values)
-
-
-def assert_nearest(y, exact, off):
-    """No neighbour of y is nearer to a value that is `off` the exact one at most."""
-    half, number = y.dtype, order(y)
-    top = order(np.array([np.inf], half))[0]
-    distance = np.abs(wide(y) - exact)
-    for step in (-1, 1):
-        other = np.clip(number + step, -top, top)
-        raw = np.where(other < 0, 2**15 - other, other).astype(np.uint16)
-        # An exact value beyond the largest number is infinite whatever its distance.
-        near = np.abs(wide(raw.view(half)) - exact) + 2 * off
-        wrong = (distance > near) & (other != number)
-        assert not wrong.any(), (
-            f"{wrong.sum()} values, the first {y[wrong][0]} for {exact[wrong][0]}"
-        )
-
-
-SCALES = [
-    (1.0, 0.0),
-    (1.2345678901, 0.0),
-    (1 / 3e3, 1e-9),
-    (1.7, 0.3),
-    (-3e4, 5.0),
-    (1e-6, 0.0),
-]
-# These take some x away, wholly or but for little.
-CANCELLING = [(1.0, -3.0), (1 / 3, -1.0), (1.2345678901, -2.469135), (-1e3, 7e3 + 1e-4)]
-
-
-@pytest.mark.parametrize("layout", ["rows", "columns", "short planes"])
-@pytest.mark.parametrize(("scale", "shift"), SCALES + CANCELLING)
-def test_every_value_is_rounded_once_more_than_in_float32(scale, shift, layout, half, isa):
-    """Terms are rounded thrice, by 2**-24 of themselves; what is small beside them is not."""
-    x = all_values(half)
-    x = np.where(np.isfinite(floats(x)), x, half.type(1)).astype(half)
-    x = x.reshape(256, 32, 8) if layout == "short planes" else x
-    axis = 0 if layout == "rows" else 1
-    one = np.ones(x.shape[axis])
-    y = bnpp.batch_norm_inference(x, scale * one, shift * one, 0 * one, one, axis=axis, eps=0.0)
-    exact = x.astype(np.float64) * scale + shift
-    size = np.abs(exact)
-    lost = size * (2.0**9 if half == np.float16 else 2.0**12) < 0.999 * abs(shift)
-    terms = np.where(lost, size, size + 2 * abs(shift))
-    assert y.dtype == half
-    assert lost.any() or (scale, shift) not in CANCELLING
-    with np.errstate(over="ignore"):
-        assert_nearest(y, exact.astype(np.float32).astype(np.float64), 2.0**-22 * terms)
-
-
-@pytest.mark.parametrize("activation", [None, "relu"])
-@pytest.mark.parametrize("axis", [0, 1])
-def test_nan_and_inf_are_kept(axis, activation, half, isa):
-    x, one = all_values(half), np.ones(256)
-    y = bnpp.batch_norm_inference(
-        x, None, None, 0 * one, one, axis=axis, eps=0.0, activation=activation
-    )
-    values = floats(x)
-    expected = np.maximum(values, 0) if activation else values
-    assert np.array_equal(floats(y), expected, equal_nan=True)
-    assert np.isnan(floats(y)).sum() == np.isnan(values).sum() > 0
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_bad_value_spoils_its_channel_only(value, half, isa):
+def test_a_bad_value_spoils_its_channel_only(value, half):
     x, gamma, beta, _, dy = data(CASES[0], half)
     expected = bnpp.batch_norm(x, gamma, beta)[0]
     x[1, 2, 3, 4] = value
-    y, saved = bnpp.batch_norm(x, gamma, beta)
-    got = bnpp.batch_norm_backward(dy, saved)
+
+    def call():
+        y, saved = bnpp.batch_norm(x, gamma, beta)
+        return y, bnpp.batch_norm_backward(dy, saved).dx
+
+    y, dx = agree(call)
     assert np.isnan(floats(y[:, 2])).all()
-    assert np.isnan(floats(got.dx[:, 2])).all()
-    assert np.array_equal(bits(y[:, :2].copy()), bits(expected[:, :2].copy()))
-    assert np.isfinite(floats(got.dx[:, :2])).all()
-
-
-def test_beyond_the_range_is_infinite(isa):
-    x = np.array([[1.0], [-1.0], [0.5]], np.float16)
-    scale = np.array([65519.0]), np.array([65520.0])
-    below, above = (
-        bnpp.batch_norm_inference(x, s, None, np.zeros(1), np.ones(1), eps=0.0) for s in scale
-    )
-    assert below.ravel().tolist() == [65504, -65504, 32752]
-    assert above.ravel().tolist() == [np.inf, -np.inf, 32768]
+    assert np.isnan(floats(dx[:, 2])).all()
+    same(y[:, :2], expected[:, :2])
+    assert np.isfinite(floats(dx[:, :2])).all()
 
 
 @pytest.mark.parametrize("mean", MEANS)
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("activation", [None, "relu"])
-@pytest.mark.parametrize("frozen", [False, True], ids=["training", "frozen"])
 @cases(CASES)
-def test_against_the_reference(case, frozen, activation, residual, mean, half):
-    """In every layout, with every epilogue, also where half has few values about the mean."""
+def test_against_the_reference(case, mean, half):
+    """In every layout and mode, with every epilogue, also where half has few values about the mean."""
+    for frozen, activation, residual in product((False, True), (None, "relu"), (False, True)):
+        with within(f"frozen {frozen}", activation, f"residual {residual}"):
+            check(case, frozen, activation, residual, mean, half)
+
+
+def check(case, frozen, activation, residual, mean, half):
+    """Forward, backward and statistics of one call."""
     x, gamma, beta, r, dy = data(case, half, mean=mean)
     keywords = {"axis": case.axis, "activation": activation}
     seen = {**keywords, "residual": r if residual else None}
@@ -208,19 +93,19 @@ def test_against_the_reference(case, frozen, activation, residual, mean, half):
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("mean", [0.0, 3.0])
 @cases([*CASES, Case((9, 1024), 1, "columns that are one run"), Case((40, 600), 1, "long rows")])
-def test_gradients_that_cancel(case, mean, activation, half, isa):
+def test_gradients_that_cancel(case, mean, activation, half):
     """dy = x leaves of dx what eps makes of it: every element is small beside its terms."""
     x, gamma, beta, _, _ = data(case, half, mean=mean)
     x4, gamma4, beta4 = (a.astype(np.float32) for a in (x, gamma, beta))
     f = forward(x4, gamma4, beta4, axis=case.axis, activation=activation)
     _, saved = bnpp.batch_norm(x, gamma, beta, axis=case.axis, activation=activation)
-    got = bnpp.batch_norm_backward(x, saved)
-    assert_one_unit(got.dx, backward(x4, f, gamma4, axis=case.axis).dx, half, "dx")
+    dx = agree(lambda: bnpp.batch_norm_backward(x, saved).dx)
+    assert_one_unit(dx, backward(x4, f, gamma4, axis=case.axis).dx, half, "dx")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["stored", "streamed"])
 @cases([*CASES, Case((9, 1024), 1, "columns that are one run"), Case((40, 600), 1, "long rows")])
-def test_outputs_that_cancel(case, stream, half, isa):
+def test_outputs_that_cancel(case, stream, half):
     """beta and residual take away most of x, wherever the kernel finds a channel's parameters."""
     x = data(case, half)[0]
     channels = x.shape[case.axis]
@@ -230,11 +115,9 @@ def test_outputs_that_cancel(case, stream, half, isa):
     r = -floats(x) * scale.reshape(shape) * (1 + 2.0**-10)
     r = r.astype(half)
     given = np.zeros(channels), np.ones(channels)
-    before = _core.set_stream_above(0 if stream else 2**62)
-    try:
-        y = bnpp.batch_norm_inference(x, scale, beta, *given, axis=case.axis, eps=0.0, residual=r)
-    finally:
-        _core.set_stream_above(before)
+    _core.set_stream_above(0 if stream else 2**62)
+    keywords = {"axis": case.axis, "eps": 0.0, "residual": r}
+    y = agree(lambda: bnpp.batch_norm_inference(x, scale, beta, *given, **keywords))
     exact = floats(x) * scale.reshape(shape) + (beta.reshape(shape) + floats(r))
     assert_one_unit(y, exact, half)
 
@@ -275,15 +158,14 @@ def test_parameters_of_any_dtype(name, half):
     x, gamma, beta, _, dy = data(CASES[0], half)
     given = [a.astype(dtype_of(name)) for a in (gamma, beta)]
     given += [given[1], given[0] * given[0]]
-    same = [a.astype(np.float64) for a in given]
+    wide = [a.astype(np.float64) for a in given]
     for take in (2, 4):
         call = bnpp.batch_norm if take == 2 else bnpp.batch_norm_inference
         keywords = {} if take == 2 else {"save": True}
         back = bnpp.batch_norm_backward if take == 2 else bnpp.batch_norm_inference_backward
-        (y, saved), (z, kept) = (call(x, *p[:take], **keywords) for p in (given, same))
-        assert np.array_equal(bits(y), bits(z))
-        for a, b in zip(back(dy, saved), back(dy, kept), strict=True):
-            assert np.array_equal(bits(a), bits(b))
+        (y, saved), (z, kept) = (call(x, *p[:take], **keywords) for p in (given, wide))
+        same(y, z)
+        same(back(dy, saved), back(dy, kept))
 
 
 @pytest.mark.parametrize("name", ["float32", "float64"])
@@ -294,26 +176,13 @@ def test_half_parameters_of_wider_data(name, half):
     assert np.array_equal(bnpp.batch_norm(x, gamma, beta)[0], expected)
 
 
-def assert_same_bits(found, expected, where):
-    """Every array of both lists."""
-    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
-        assert a.dtype == b.dtype
-        assert np.array_equal(*(bits(np.ascontiguousarray(c)) for c in (a, b))), (
-            f"output {i} differs: {where}"
-        )
-
-
 @pytest.mark.parametrize("stream", [False, True], ids=["stored", "streamed"])
 @cases(BITS)
 def test_same_bits_with_every_setting(case, stream, half):
     inputs = data(case, half, mean=30.0)
     expected = outputs(*inputs, case.axis)
-    before = _core.set_stream_above(0 if stream else 2**62)
-    try:
-        for setting in every_setting():
-            assert_same_bits(outputs(*inputs, case.axis), expected, setting)
-    finally:
-        _core.set_stream_above(before)
+    _core.set_stream_above(0 if stream else 2**62)
+    same(expected, agree(lambda: outputs(*inputs, case.axis), THREADS), "streamed or not")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["stored", "streamed"])
@@ -321,25 +190,20 @@ def test_same_bits_with_every_setting(case, stream, half):
 def test_same_bits_at_every_address(case, stream, half, isa):
     x, gamma, beta, residual, dy = data(case, half, mean=30.0)
     expected = outputs(x, gamma, beta, residual, dy, case.axis)
-    before = _core.set_stream_above(0 if stream else 2**62)
-    try:
-        for offset in (0, 1, 5, 16, 31):
-            (m1, out), (m2, dx) = (at_offset(x.shape, half, offset) for _ in range(2))
-            found = outputs(x, gamma, beta, residual, dy, case.axis, out=out, dx=dx)
-            assert_same_bits(found, expected, f"out {offset} elements after a line")
-            for memory, used in ((m1, out), (m2, dx)):
-                start = used.ctypes.data - memory.ctypes.data
-                beside = np.delete(memory, slice(start, start + used.nbytes))
-                assert (beside == 0xAA).all(), "something beside out was written"
-        moved = [unaligned(a) for a in (x, gamma, beta, residual, dy)]
-        found = outputs(*moved, case.axis, out=unaligned(x), dx=unaligned(x))
-        assert_same_bits(found, expected, "unaligned")
-    finally:
-        _core.set_stream_above(before)
+    _core.set_stream_above(0 if stream else 2**62)
+    for offset in (0, 1, 5, 16, 31):
+        (m1, out), (m2, dx) = (at_offset(x.shape, half, offset) for _ in range(2))
+        found = outputs(x, gamma, beta, residual, dy, case.axis, out=out, dx=dx)
+        same(expected, found, f"out {offset} elements after a line")
+        assert_untouched_beside(m1, out)
+        assert_untouched_beside(m2, dx)
+    moved = [unaligned(a) for a in (x, gamma, beta, residual, dy)]
+    found = outputs(*moved, case.axis, out=unaligned(x), dx=unaligned(x))
+    same(expected, found, "unaligned")
 
 
 def test_in_place(half, isa):
-    for case, last in itertools.product(BITS, (False, True)):
+    for case, last in product(BITS, (False, True)):
         x, gamma, beta, _, dy = data(case, half)
         if last and case.axis == 1:
             x, dy = channels_last(x), channels_last(dy)
@@ -347,7 +211,7 @@ def test_in_place(half, isa):
         expected = [y, bnpp.batch_norm_backward(dy.copy(order="K"), saved).dx]
         dx = bnpp.batch_norm_backward(dy, saved, out=dy).dx
         y = bnpp.batch_norm(x, gamma, beta, axis=case.axis, activation="relu", out=x)[0]
-        assert_same_bits([y, dx], expected, case)
+        same(expected, [y, dx], case)
 
 
 def refusal(call):
@@ -426,14 +290,22 @@ def test_bfloat16_of_other_libraries(text):
     assert "Got unsupported" in refusal(lambda: bnpp.batch_norm(NoNumPy("lib.float8")))
 
 
-def test_torch_tensors(half):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+def with_torch():
+    """PyTorch, or skip."""
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+def test_torch_tensors_of_float16():
+    torch = with_torch()
+    x, gamma, _, _, _ = data(CASES[0], np.float16)
+    found = bnpp.batch_norm(torch.from_numpy(x), torch.from_numpy(gamma))[0]
+    same(bnpp.batch_norm(x, gamma)[0], found)
+
+
+def test_torch_tensors_of_bfloat16():
+    """NumPy has no such dtype, so they need a view; the message tells of it."""
+    torch, half = with_torch(), dtype_of("bfloat16")
     x, gamma, _, _, _ = data(CASES[0], half)
-    expected = bnpp.batch_norm(x, gamma)[0]
-    if half == np.float16:
-        found = bnpp.batch_norm(torch.from_numpy(x), torch.from_numpy(gamma))[0]
-        assert np.array_equal(bits(found), bits(expected))
-        return
     tensor = torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
     told = TOLD.format("torch.bfloat16")
     for name, call in {
@@ -444,4 +316,4 @@ def test_torch_tensors(half):
     }.items():
         assert refusal(call) == f"{name} (Tensor) {told}"
     found = bnpp.batch_norm(tensor.view(torch.int16).numpy().view(half), gamma)[0]
-    assert np.array_equal(bits(found), bits(expected))
+    same(bnpp.batch_norm(x, gamma)[0], found)

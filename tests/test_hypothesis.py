@@ -3,7 +3,7 @@
 import bnpp
 import numpy as np
 import pytest
-from reference import assert_exact, backward, forward, moments
+from helpers.reference import assert_exact, backward, forward, moments
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 

@@ -6,8 +6,8 @@ import pickle
 import bnpp
 import numpy as np
 import pytest
-from layers import assert_same, batches, state
-from reference import moments
+from helpers.layers import assert_same, batches, state
+from helpers.reference import moments
 
 NAMES = {
     "bnpp": ["gamma", "beta", "running_mean", "running_var", "count"],
@@ -50,6 +50,17 @@ def test_state_dict_of_torch_and_of_keras_are_told_apart():
         expected = ([1, 1], [2, 2], [3, 3], [4, 4])
         found = layer.gamma, layer.beta, layer.running_mean, layer.running_var
         assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_torch_files_from_before_the_count(affine):
+    """They hold no num_batches_tracked; without parameters nothing else tells them apart either."""
+    layer = bnpp.BatchNorm(2, affine=affine)
+    names = NAMES["torch"][0 if affine else 2 : 4]
+    layer.load_state_dict({name: np.full(2, i + 1.0) for i, name in enumerate(names)})
+    found = [layer.gamma, layer.beta] * affine + [layer.running_mean, layer.running_var]
+    assert np.array_equal(found, [[i + 1.0] * 2 for i in range(len(names))])
+    assert layer.count == 0
 
 
 def changed(**changes):
@@ -116,6 +127,8 @@ def test_pickles_and_copies(again):
     layer(x[0])
     twin = again(layer)
     assert_same(state(twin), state(layer))
+    for statistic in (twin.running_mean, twin.running_var):
+        assert not statistic.flags.writeable, "as those of the layer itself"
     assert np.array_equal(twin(x[1]), layer(x[1]))
     assert_same(state(twin), state(layer))
     twin(x[2])

@@ -7,9 +7,9 @@ import bnpp
 import numpy as np
 import pytest
 from bnpp import _core
-from reference import assert_exact, moments
-from settings import every_setting
-from shapes import CASES, LANES, Case, cases, data
+from helpers.reference import assert_exact, moments
+from helpers.settings import THREADS, agree
+from helpers.shapes import CASES, Case, cases, data, lanes, within
 
 
 def state(m):
@@ -26,14 +26,26 @@ def assert_one_ulp(a, b):
     assert np.all(np.abs(a.mean - b.mean) <= np.spacing(scale))
 
 
-@cases(CASES + LANES)
-def test_against_the_reference(case, dtype):
+def check(case, dtype):
+    """Count, mean and M2 against the reference."""
     x = data(case, dtype, mean=1e3)[0]
     m, (count, mean, m2) = bnpp.moments(x, axis=case.axis), moments(x, case.axis, np.longdouble)
     assert np.array_equal(m.count, np.full(x.shape[case.axis], count))
     assert m.channels == x.shape[case.axis]
     assert_exact(m.mean, mean, np.abs(mean), np.float64, "mean")
     assert_exact(m.m2, m2, m2, np.float64, "m2")
+
+
+@cases(CASES)
+def test_against_the_reference(case, dtype):
+    check(case, dtype)
+
+
+@lanes
+def test_lengths_about_the_lane_width(lanes, dtype):
+    for case in lanes:
+        with within(case):
+            check(case, dtype)
 
 
 CUTS = {
@@ -76,11 +88,7 @@ def test_parts_of_very_different_means(dtype):
 @pytest.mark.parametrize("shape", [(2, 3, 40000), (70000, 3)])
 def test_the_order_fixed_the_bits_are(shape, dtype):
     x = data(Case(shape, 1, ""), dtype, mean=1e5)[0]
-    expected = None
-    for setting in every_setting():
-        found = state(sum(bnpp.moments(p, axis=1) for p in np.array_split(x, 2)))
-        expected = found if expected is None else expected
-        assert np.array_equal(expected, found), setting
+    agree(lambda: state(sum(bnpp.moments(p, axis=1) for p in np.array_split(x, 2))), THREADS)
 
 
 def test_merge_and_plus_make_new_ones(dtype):

@@ -6,8 +6,8 @@ import pytest
 pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 import bnpp.onnx
+from helpers.onnx_nets import Net, assert_same, operators
 from onnx import numpy_helper
-from onnx_nets import Net, assert_same, operators
 
 IMAGE = ("N", 4, 7, 6)
 

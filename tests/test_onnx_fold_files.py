@@ -15,8 +15,8 @@ import onnx
 from bnpp import _cli
 from bnpp.onnx import _files, _fold_file
 from bnpp.onnx.layers import _layer
+from helpers.onnx_nets import Net, operators, run
 from onnx import numpy_helper
-from onnx_nets import Net, operators, run
 
 
 def model(seed=0):

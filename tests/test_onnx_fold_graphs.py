@@ -7,8 +7,8 @@ pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 import bnpp.onnx
 import onnx
+from helpers.onnx_nets import STYLES, Net, assert_same, feeds, operators, run
 from onnx import TensorProto, helper, numpy_helper
-from onnx_nets import STYLES, Net, assert_same, feeds, operators, run
 
 IMAGE = ("N", 4, 7, 6)
 OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)

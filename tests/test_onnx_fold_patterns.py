@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 import bnpp.onnx
-from onnx_nets import Net, assert_same, operators
+from helpers.onnx_nets import Net, assert_same, operators
 
 IMAGE = ("N", 4, 7, 6)
 
@@ -173,6 +173,29 @@ FOLDS = {
                               3)),
     "Dropout and Identity": (
         IMAGE, lambda n: n.bn(n.node("Identity", n.node("Dropout", n.conv(n.x, 4, 6))), 6)),
+    "Dropout in inference by its input": (
+        IMAGE, lambda n: n.bn(n.node("Dropout", n.conv(n.x, 4, 6), np.float64(0.5),
+                                     np.array(False)), 6)),
+    "Squeeze and Unsqueeze": (
+        ("N", 4, 7, 1), lambda n: n.bn(n.node("Unsqueeze", n.node(
+            "Squeeze", n.conv(n.x, 4, 6, 3, 1), np.array([3])), np.array([2])), 6)),
+    "PRelu, positive scales, no shift": (
+        IMAGE, lambda n: n.bn(n.node("PRelu", n.conv(n.x, 4, 6), channels(n, 6)), 6,
+                              gamma=n.rng.uniform(0.1, 2, 6), beta=np.zeros(6), mean=np.zeros(6))),
+    "GlobalMaxPool, positive scales": (
+        IMAGE, lambda n: n.bn(n.node("GlobalMaxPool", n.conv(n.x, 4, 6)), 6,
+                              gamma=n.rng.uniform(0.1, 2, 6))),
+    "SpaceToDepth after": (
+        ("N", 4, 6, 6), lambda n: n.bn(n.node("SpaceToDepth", n.conv(n.x, 4, 3), blocksize=2),
+                                       12, *(np.tile(v, 4) for v in n.rng.uniform(0.5, 2, (4, 3))))),
+    "Pad by reflection": (
+        IMAGE, lambda n: n.conv(n.node("Pad", n.bn(n.x, 4), np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+                                       mode="reflect"), 4, 6)),
+    "Pad with zeros, no shift": (
+        IMAGE, lambda n: n.conv(n.node("Pad", n.bn(n.x, 4, beta=np.zeros(4), mean=np.zeros(4)),
+                                       np.array([0, 0, 1, 1, 0, 0, 1, 1])), 4, 6)),
+    "Flatten of a negative axis before gemm": (
+        ("N", 3, 2, 2), lambda n: gemm(n, n.node("Flatten", n.bn(n.x, 3), axis=-3), 12, 4)),
     "BN BN conv": (IMAGE, lambda n: n.conv(n.bn(n.bn(n.x, 4), 4), 4, 6)),
     "conv BN BN": (IMAGE, lambda n: n.bn(n.bn(n.conv(n.x, 4, 6), 6), 6)),
     "both sides": (IMAGE, lambda n: n.bn(n.conv(n.bn(n.x, 4), 4, 6), 6)),
@@ -201,6 +224,7 @@ def test_folds(what):
     assert again.SerializeToString() == after.SerializeToString()
 
 
+# Shape, how to build it, words of the reason, and the opset where it is not the usual one.
 STAYS = {
     "ReLU between": (
         IMAGE, lambda n: n.bn(n.node("Relu", n.conv(n.x, 4, 6)), 6,
@@ -266,13 +290,27 @@ STAYS = {
         ("N", 6, 2), lambda n: n.node("MatMul", n.node("Reshape", n.bn(n.x, 6),
                                                        np.array([0, 2, 3, 2])), n.normal(2, 3)),
         ["rows|axis"]),
+    "AveragePool whose last windows hang over": (
+        IMAGE, lambda n: n.bn(n.node("AveragePool", n.conv(n.x, 4, 6), kernel_shape=[2, 2],
+                                     strides=[2, 2], ceil_mode=1, count_include_pad=1), 6),
+        ["AveragePool"], 19),
+    "Pad with a value of its own": (
+        IMAGE, lambda n: n.conv(n.node("Pad", n.bn(n.x, 4, beta=np.zeros(4), mean=np.zeros(4)),
+                                       pads=[0, 0, 1, 1, 0, 0, 1, 1], value=1.0), 4, 6),
+        ["Pad"], 9),
+    "Dropout that drops": (
+        IMAGE, lambda n: n.bn(n.node("Dropout", n.conv(n.x, 4, 6), np.float64(0.5),
+                                     np.array(True), seed=3), 6), ["Dropout"]),
+    "constant that is not finite": (
+        IMAGE, lambda n: n.bn(n.node("Add", n.conv(n.x, 4, 6),
+                                     np.where(channels(n, 6) > 0, np.nan, 1.0)), 6), ["NaN"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", STAYS)
 def test_stays_with_its_reason(what):
-    shape, build, words = STAYS[what]
-    net = Net(*shape, seed=sum(map(ord, what)))
+    shape, build, words, *opset = STAYS[what]
+    net = Net(*shape, opset=opset[0] if opset else 17, seed=sum(map(ord, what)))
     before = net.proto(build(net))
     after, report = bnpp.onnx.fold(before, verify=False)
     assert after.SerializeToString() == before.SerializeToString()
@@ -312,6 +350,18 @@ def test_padding_is_corrected_exactly(what, bias):
     assert_same(before, after)
     again, _ = bnpp.onnx.fold(after, verify=False, padded="correct")
     assert again.SerializeToString() == after.SerializeToString()
+
+
+def test_the_border_of_a_transposed_conv_with_an_output_shape_is_not_corrected():
+    """Its padding follows from the shape, which no attribute tells."""
+    net = Net(*IMAGE)
+    y = net.bn(net.x, 4)
+    y = net.conv(y, 4, 6, transposed=True, strides=[2, 2], output_shape=[15, 13])
+    before = net.proto(y)
+    after, report = bnpp.onnx.fold(before, verify=False, padded="correct")
+    assert after.SerializeToString() == before.SerializeToString()
+    assert report.batch_norms[0].status == "stays"
+    assert "output_shape" in report.batch_norms[0].where
 
 
 def test_the_border_needs_a_known_size():

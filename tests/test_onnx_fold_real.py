@@ -9,7 +9,7 @@ pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 import bnpp.onnx
 import onnx
-from onnx_nets import operators
+from helpers.onnx_nets import operators
 
 #: Name of the file, shape of the input, batch norms, what one of them goes through.
 MODELS = [

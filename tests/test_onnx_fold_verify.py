@@ -8,9 +8,10 @@ pytest.importorskip("onnx", reason="the onnx package is not installed")
 import bnpp.onnx
 from bnpp.onnx import VerificationError, _files, _inputs, _run
 from bnpp.onnx._noise import disturbed
+from bnpp.onnx._sites import Site
 from bnpp.onnx.layers import _layer
+from helpers.onnx_nets import Net, feeds, operators, run
 from onnx import TensorProto, helper
-from onnx_nets import Net, feeds, operators, run
 
 IMAGE = ("N", 4, 7, 6)
 
@@ -238,3 +239,10 @@ def test_the_reference_operators_agree_with_onnxruntime(what, groups):
     name = model.graph.output[0].name
     a, b = (run(model, runtime=r)[name] for r in ("onnxruntime", "onnx.reference"))
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+
+
+def test_the_noise_of_a_site_knows_the_terms_of_its_bias():
+    """They may cancel, but were rounded: here to 0, from 1e6 each."""
+    zero = np.zeros((1, 1))
+    site = Site("x", zero + 1, 9, zero, zero, zero + 1e6)
+    assert site.factors(np.dtype(np.float32)).one[0, 0] >= 1e6 * 2.0**-24

@@ -3,8 +3,8 @@
 import bnpp
 import numpy as np
 import pytest
-from reference import assert_exact, forward
-from shapes import CASES, data
+from helpers.reference import assert_exact, forward
+from helpers.shapes import CASES, data
 
 SCALES = [2.0**-7, 0.25, 8.0, 1024.0, 0.3, 7.7]
 

@@ -5,10 +5,13 @@ import pickle
 import bnpp
 import numpy as np
 import pytest
-from reference import WIDE, along, assert_exact, backward, forward
-from settings import every_setting
-from shapes import BITS, CASES, ORDERS, cases, data, unaligned
-from shapes import Case as Shape
+from helpers.addresses import unaligned
+from helpers.bits import same
+from helpers.reference import WIDE, along, assert_exact, backward, forward
+from helpers.settings import THREADS, agree
+from helpers.shapes import BITS, CASES, ORDERS, cases, data
+from helpers.shapes import Case as Shape
+from helpers.slopes import assert_slopes
 
 
 def running_of(x, axis, dtype, seed=5):
@@ -108,7 +111,7 @@ def test_central_differences(activation):
         "beta": rng.standard_normal(2),
         "residual": rng.standard_normal(shape),
     }
-    w, h, eps = rng.standard_normal(shape), 1e-6, 1e-3
+    w, eps = rng.standard_normal(shape), 1e-3
     given = {"running_mean": np.array([0.2, 0.9]), "running_var": np.array([0.2, 3.0])}
     _, saved = bnpp.batch_renorm(
         **inputs, **given, r_max=1.4, d_max=0.3, eps=eps, activation=activation
@@ -121,13 +124,7 @@ def test_central_differences(activation):
         z = forward(**scaled, eps=eps, activation=activation)
         return float(np.sum(w * z.y))
 
-    for name, value in inputs.items():
-        for i in np.ndindex(value.shape):
-            step = np.zeros_like(value)
-            step[i] = h
-            up, down = (loss(inputs | {name: value + s}) for s in (step, -step))
-            slope = (up - down) / (2 * h)
-            np.testing.assert_allclose(getattr(got, f"d{name}")[i], slope, rtol=1e-6, atol=1e-7)
+    assert_slopes(got, loss, inputs, h=1e-6, atol=1e-7)
 
 
 @cases(BITS)
@@ -136,13 +133,13 @@ def test_every_setting_and_out(case, dtype):
     given = running_of(x, case.axis, dtype)
     keywords = {"axis": case.axis, "residual": residual, "activation": "relu"}
     keywords |= {"running_mean": given[0], "running_var": given[1]}
-    expected, out = None, unaligned(x)
-    for setting in every_setting():
+    out = unaligned(x)
+
+    def call():
         y, saved = bnpp.batch_renorm(x, gamma, beta, **keywords, out=out)
-        found = [y.copy(), saved.r, saved.d, *bnpp.batch_renorm_backward(dy, saved)]
-        expected = expected or found
-        assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True)), setting
-    assert np.array_equal(bnpp.batch_renorm(x, gamma, beta, **keywords)[0], expected[0])
+        return y, saved.r, saved.d, bnpp.batch_renorm_backward(dy, saved)
+
+    same(bnpp.batch_renorm(x, gamma, beta, **keywords)[0], agree(call, THREADS)[0], "out")
 
 
 @pytest.mark.parametrize("order", ["fortran", "channels_last", "gaps", "negative", "broadcast"])

@@ -12,7 +12,7 @@ import bnpp
 import numpy as np
 import pytest
 from bnpp import _core
-from shapes import Case, data
+from helpers.shapes import Case, data
 
 CASE = Case((4, 8, 50, 50), 1, "several blocks for several threads")
 
@@ -61,15 +61,15 @@ def test_show_config(capsys):
 
 def test_isas():
     isas = bnpp.usable_isas()
-    assert isas[-1] == "scalar"
+    assert isas
     assert len(set(isas)) == len(isas)
     for name in isas:
         before = bnpp.get_isa()
         assert bnpp.set_isa(name) == before
         assert bnpp.get_isa() == name
-    with pytest.raises(ValueError, match=r"set_isa: .*mmx.*scalar"):
+    with pytest.raises(ValueError, match=rf"set_isa: .*mmx.*{isas[-1]}"):
         bnpp.set_isa("mmx")
-    assert bnpp.get_isa() == "scalar"
+    assert bnpp.get_isa() == isas[-1]
     with pytest.raises(TypeError):
         bnpp.set_isa(3)
 
@@ -96,7 +96,7 @@ def test_an_unknown_isa_in_the_environment_is_an_error_at_the_first_use(use):
     assert "ValueError" in last
     assert "BNPP_ISA" in last
     assert "pentium" in last
-    assert "scalar" in last
+    assert bnpp.usable_isas()[-1] in last, "what there is"
 
 
 def test_a_thread_limit_nests_and_ends():

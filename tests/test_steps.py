@@ -5,10 +5,11 @@ import pickle
 import bnpp
 import numpy as np
 import pytest
-from reference import assert_exact, backward, forward
-from settings import every_setting
-from shapes import ORDERS, data
-from shapes import Case as Shape
+from helpers.reference import assert_exact, backward, forward
+from helpers.settings import THREADS, agree
+from helpers.shapes import ORDERS, data
+from helpers.shapes import Case as Shape
+from helpers.slopes import assert_slopes
 
 
 def taken(x, step_axis, t):
@@ -66,30 +67,25 @@ def test_central_differences():
         "beta": rng.standard_normal(2),
         "residual": rng.standard_normal(shape),
     }
-    w, h = rng.standard_normal(shape), 1e-6
-    got = bnpp.step_batch_norm_backward(w, bnpp.step_batch_norm(**inputs, eps=1e-3)[1])
-    for name, value in inputs.items():
-        for i in np.ndindex(value.shape):
-            step = np.zeros_like(value)
-            step[i] = h
-            up, down = (
-                np.sum(w * bnpp.step_batch_norm(**inputs | {name: value + s}, eps=1e-3)[0])
-                for s in (step, -step)
-            )
-            slope = (up - down) / (2 * h)
-            np.testing.assert_allclose(getattr(got, f"d{name}")[i], slope, rtol=1e-6, atol=1e-7)
+    w = rng.standard_normal(shape)
+
+    def run(values):
+        return bnpp.step_batch_norm(**values, eps=1e-3)
+
+    got = bnpp.step_batch_norm_backward(w, run(inputs)[1])
+    assert_slopes(got, lambda v: np.sum(w * run(v)[0]), inputs, 1e-6, 1e-6, 1e-7)
 
 
 @pytest.mark.parametrize("order", ["c", "fortran", "gaps", "negative"])
 def test_every_setting_and_order(order, dtype):
     x, gamma, beta, residual, dy = data(Shape((4, 300, 17), -1, ""), dtype, mean=1e3)
     x, residual, dy = (ORDERS[order](a) for a in (x, residual, dy))
-    expected = None
-    for setting in every_setting():
+
+    def call():
         y, saved = bnpp.step_batch_norm(x, gamma, beta, residual=residual, activation="relu")
-        found = [y, saved.mean, saved.var, *bnpp.step_batch_norm_backward(dy, saved)]
-        expected = expected or found
-        assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True)), setting
+        return y, saved.mean, saved.var, bnpp.step_batch_norm_backward(dy, saved)
+
+    agree(call, THREADS)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (3, 0, 2)])

@@ -3,7 +3,7 @@
 import bnpp
 import numpy as np
 import pytest
-from shapes import Case, data
+from helpers.shapes import Case, data
 
 
 def test_weights_reach_each_sub_batch(dtype):
@@ -32,6 +32,19 @@ def test_sequences_of_different_lengths():
         np.testing.assert_allclose(layer.running_var[t], counts.var(0), rtol=1e-13)
         loop.step(x[t], t, weights=mask[t])
     assert np.array_equal(loop.running_mean, layer.running_mean)
+
+
+def test_a_step_without_weight_is_evaluated_by_the_one_before():
+    """Training has passed it, but it has no statistics of its own."""
+    layer = bnpp.StepBatchNorm(2, momentum=1.0)
+    x = np.random.default_rng(0).standard_normal((3, 5, 2)) + 7
+    weights = np.ones((3, 1, 1))
+    weights[1] = 0
+    layer(x, weights=weights)
+    assert layer.count.tolist() == [1, 0, 1]
+    y = layer.eval()(x)
+    assert np.array_equal(y[1], layer.step(x[1], 0))
+    assert np.array_equal(y[2], layer.step(x[2], 2))
 
 
 def test_ghost_layer_with_weights():

@@ -153,3 +153,16 @@ def assert_exact(actual, expected, size, dtype=None, name=""):
             f"{name}: {wrong.sum()} of {wrong.size} values are off, the first at {i}: "
             f"got {actual[i]!r}, expected {expected[i]!r}, allowed {bound[i]:.3g}"
         )
+
+
+def assert_close(got, expected, where=""):
+    """The same of each named result, of which `expected` has the value and its size; NaN is NaN."""
+    for name, value in got.items():
+        wanted, size = expected[name]
+        dtype = value.dtype if value.dtype in UNIT else np.dtype(np.float32)
+        bound = ROUNDINGS[dtype] * UNIT[dtype] * size + np.finfo(dtype).smallest_subnormal
+        assert value.shape == wanted.shape, (name, where)
+        same = (value == wanted) | (np.isnan(value) & np.isnan(wanted))
+        with np.errstate(invalid="ignore"):
+            wrong = ~(same | (np.abs(value - wanted) <= bound))
+        assert not wrong.any(), f"{name} {where}: {value[wrong][:3]}, not {wanted[wrong][:3]}"

@@ -1,8 +1,12 @@
 """The shapes and memory orders that the tests share, each with the reason why it is here."""
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
+import pytest
+
+from helpers.addresses import unaligned
 
 
 class Case(NamedTuple):
@@ -50,15 +54,11 @@ CASES = [
 ]
 
 # Lengths 0 to two vectors of 16 lanes and one more: as planes, as rows and as channels.
-LANES = [
-    case
-    for n in range(34)
-    for case in (
-        Case((2, 3, n), 1, "the length of a plane"),
-        Case((n, 3), 1, "the number of rows"),
-        Case((3, n), 1, "the number of channels"),
-    )
-]
+LANES = {
+    "planes": [Case((2, 3, n), 1, "the length of a plane") for n in range(34)],
+    "rows": [Case((n, 3), 1, "the number of rows") for n in range(34)],
+    "channels": [Case((3, n), 1, "the number of channels") for n in range(34)],
+}
 
 # Fewer, for what is multiplied by every instruction set and number of threads.
 BITS = [
@@ -77,9 +77,21 @@ BITS = [
 
 def cases(table):
     """The cases as parameters, named by their shape."""
-    import pytest
-
     return pytest.mark.parametrize("case", table, ids=str)
+
+
+#: The lengths about the lane width as parameters: all of a layout in one.
+lanes = pytest.mark.parametrize("lanes", LANES.values(), ids=LANES)
+
+
+@contextlib.contextmanager
+def within(*case):
+    """Let a failure inside a loop over cases tell in which it was."""
+    try:
+        yield
+    except Exception as error:
+        where = ", ".join(map(str, case))
+        raise AssertionError(f"in {where}: {type(error).__name__}: {error}") from error
 
 
 def data(case, dtype=np.float32, seed=0, mean=3.0, std=2.0):
@@ -112,16 +124,6 @@ def negative(x):
 def broadcast(x):
     """Stride 0: the first item, repeated along the first axis."""
     return np.broadcast_to(x[:1], x.shape)
-
-
-def unaligned(x):
-    """In the same order, one byte off."""
-    flat = x.ravel(order="K")
-    bytes_ = np.zeros(flat.nbytes + 1, np.uint8)
-    bytes_[1:] = flat.view(np.uint8)
-    base = bytes_[1:].view(x.dtype)
-    assert x.size == 0 or not base.flags.aligned
-    return np.lib.stride_tricks.as_strided(base, x.shape, np.empty_like(x).strides)
 
 
 def packed_field(x):

@@ -1,7 +1,8 @@
 """What the tests of the layer share: batches, and its state before and after."""
 
 import numpy as np
-from shapes import Case, data
+
+from helpers.shapes import Case, data
 
 BATCHES = 5
 

@@ -4,7 +4,8 @@ A group of a sample is a row of a matrix, and a row is normalized as a channel o
 """
 
 import numpy as np
-from reference import WIDE, Backward, Forward, along, centre, inverse_root
+
+from helpers.reference import WIDE, Backward, Forward, along, centre, inverse_root
 
 
 def rows_of(x, groups, axis):
@@ -88,50 +89,3 @@ def group_backward(dy, f, groups, gamma=None, *, axis=1):
         sizes["dgamma"] = sizes["dgamma"] + sizes["dbeta"]  # the mean is off, as in `group_forward`
     sizes |= {"dresidual": np.abs(g), "dx": r / m * terms}
     return Backward(dx, (g * xh).sum(over), g.sum(over), g, None, None, sizes)
-
-
-def weighted(x, w, groups, gamma, beta, dy, *, axis=1, eps=1e-5, dtype=None):
-    """Every result with weights, as (value, size of its terms); x counts only where w > 0.
-
-    The columns of a matrix are the groups of the samples: `rows_of`, transposed.
-    """
-    wide = dtype or WIDE[x.dtype]
-    shape = (x.shape[0], groups)
-
-    def columns(a):
-        return rows_of(np.broadcast_to(a, x.shape), groups, axis).T.astype(wide)
-
-    def back(a):
-        return from_rows(np.ascontiguousarray(a.T), x.shape, axis)
-
-    x_of, w_of = columns(x), columns(w)
-    total = w_of.sum(0)
-    some = np.where(total > 0, total, 1)
-    rest, mean = x_of, np.zeros(x_of.shape[1], wide)
-    for _ in range(3):
-        left = (w_of * np.where(w_of > 0, rest, 0)).sum(0) / some
-        mean, rest = mean + left, rest - left
-    var = (w_of * np.where(w_of > 0, rest, 0) ** 2).sum(0) / some
-    r = np.where(total > 0, inverse_root(var, eps), 0)
-    with np.errstate(invalid="ignore"):
-        xh = rest * r
-    g, of_gamma, of_beta = (
-        columns(a)
-        for a in (dy, along(gamma.astype(wide), x, axis), along(beta.astype(wide), x, axis))
-    )
-    y, h = of_gamma * xh + of_beta, of_gamma * g
-    kept = np.where((w_of == 0) & ~np.isfinite(xh), 0, xh)
-    share, seen = w_of / some, np.where(w_of > 0, xh, 0)
-    dx = r * (h - share * (h.sum(0) + seen * (h * kept).sum(0)))
-    size = np.abs(h) + share * (np.abs(h).sum(0) + np.abs(seen) * np.abs(h * kept).sum(0))
-    over = tuple(d for d in range(x.ndim) if d != axis % x.ndim)
-    sum_g, sum_gxh = np.abs(g), np.abs(g * kept)
-    return {
-        "y": (back(y), back(np.abs(of_gamma) * (np.abs(xh) + 1) + np.abs(of_beta))),
-        "mean": (mean.reshape(shape), (np.abs(mean) + np.sqrt(var)).reshape(shape)),
-        "var": (var.reshape(shape), var.reshape(shape)),
-        "weight": (total.reshape(shape), total.reshape(shape)),
-        "dx": (back(dx), back(r * size)),
-        "dgamma": (back(g * kept).sum(over), back(sum_gxh + sum_g * (r > 0)).sum(over)),
-        "dbeta": (back(g).sum(over), back(sum_g).sum(over)),
-    }

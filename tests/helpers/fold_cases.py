@@ -1,9 +1,10 @@
 """What the tests of folding share: layers of every kind, maps to fold, and the comparison."""
 
 import bnpp
-import convolution
 import numpy as np
-from convolution import WIDE, Problem
+
+from helpers import convolution
+from helpers.convolution import WIDE, Problem
 
 # Unit roundoff and smallest step of each dtype, by name because bfloat16 is not NumPy's own.
 UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}

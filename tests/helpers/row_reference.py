@@ -10,7 +10,8 @@ Values of weight 0 never touch the statistics; where such an x is not finite it 
 from typing import Any, NamedTuple
 
 import numpy as np
-from reference import WIDE, inverse_root
+
+from helpers.reference import WIDE, inverse_root
 
 
 class Rows(NamedTuple):
