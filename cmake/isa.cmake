@@ -1,38 +1,113 @@
-# bnpp_isa(name level flags...): compile the kernels once more, as namespace bnpp::<name>, with these flags.
+# bnpp_isa(name level flags...): the kernels, compiled once more with these flags as namespace bnpp::<name>.
 # `level` is what __builtin_cpu_supports() is asked at run time; empty means every machine can.
+include(CheckCXXSourceRuns)
 
-# At least -O2 even in Debug: unoptimised units would emit library templates, with this unit's
-# instructions, for the linker to pick. -O3 unrolls the loops over a vector's parts, which -O2 leaves in
-# memory (up to 9 times slower), but takes minutes to compile under a sanitizer.
-set(BNPP_KERNEL_OPTIMIZATION -O3 CACHE STRING "The kernels' optimization level, at least -O2")
-set(BNPP_KERNEL_OPTIONS ${BNPP_KERNEL_OPTIMIZATION} -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto
-    -Wall -Wextra -Wno-psabi)
-# Where each variable of these units lies takes longer to write down than all the rest.
+# The units of an instruction set, those that take longest first, so that no core idles at the end.
+set(BNPP_KERNEL_UNITS row_norm affine grad_input weighted_gradients moments grad_sums weighted_moments combine
+    weight_sums merge channels table)
+# -O3 unrolls the loops over a vector's parts, which -O2 leaves in memory (up to 9 times slower).
+set(BNPP_KERNEL_OPTIMIZATION -O3 CACHE STRING "The kernels' optimization level")
+set(BNPP_KERNEL_OPTIONS -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto -Wall -Wextra -Wno-psabi)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Where each variable of these units lies takes longer to write down than all the rest.
   list(APPEND BNPP_KERNEL_OPTIONS -fno-var-tracking)
   # g++ 12 warns of its own intrinsics.
   list(APPEND BNPP_KERNEL_OPTIONS -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
+set(BNPP_ISAS all CACHE STRING "Instruction sets: all, best (of those this machine runs), or their names")
+set(BNPP_KERNELS_FROM "" CACHE PATH "A build folder whose kernels are taken, those that it has, instead of compiled anew")
 set_property(GLOBAL PROPERTY BNPP_ISA_ENTRIES "")
+set_property(GLOBAL PROPERTY BNPP_ISA_NAMES "")
+
+# Whether this build has it.
+function(_bnpp_isa_wanted name level result)
+  set(wanted FALSE)
+  if(BNPP_ISAS STREQUAL "all" OR name STREQUAL "scalar" OR name IN_LIST BNPP_ISAS)
+    set(wanted TRUE)
+  elseif(BNPP_ISAS STREQUAL "best")
+    get_property(before GLOBAL PROPERTY BNPP_ISA_NAMES)
+    if(before STREQUAL "")
+      set(wanted TRUE)
+      if(level)
+        check_cxx_source_runs("int main() { return __builtin_cpu_supports(\"${level}\") ? 0 : 1; }"
+                              BNPP_RUNS_${name})
+        set(wanted ${BNPP_RUNS_${name}})
+      endif()
+    endif()
+  endif()
+  set(${result} ${wanted} PARENT_SCOPE)
+endfunction()
+
+# Its objects in BNPP_KERNELS_FROM, or none.
+function(_bnpp_isa_objects name result)
+  set(objects "")
+  set(include ${PROJECT_SOURCE_DIR}/cpp/include/bnpp)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/src/kernels/* ${include}/dtype.h ${include}/half.h)
+  foreach(unit IN LISTS BNPP_KERNEL_UNITS)
+    set(object ${BNPP_KERNELS_FROM}/CMakeFiles/bnpp_kernels_${name}.dir/cpp/src/kernels/${unit}.cpp.o)
+    if(NOT EXISTS ${object})
+      set(objects "")
+      break()
+    endif()
+    foreach(source IN LISTS sources)
+      if(${source} IS_NEWER_THAN ${object})
+        message(FATAL_ERROR "BNPP_KERNELS_FROM: ${object} is older than ${source}: build that folder first")
+      endif()
+    endforeach()
+    list(APPEND objects ${object})
+  endforeach()
+  set(${result} ${objects} PARENT_SCOPE)
+endfunction()
 
 function(bnpp_isa name level)
-  add_library(bnpp_kernels_${name} OBJECT ${PROJECT_SOURCE_DIR}/cpp/src/kernels/kernels.cpp)
-  target_include_directories(bnpp_kernels_${name} PRIVATE
-    ${PROJECT_SOURCE_DIR}/cpp/include ${PROJECT_SOURCE_DIR}/cpp/src)
-  target_compile_definitions(bnpp_kernels_${name} PRIVATE BNPP_ISA=${name})
-  target_compile_options(bnpp_kernels_${name} PRIVATE ${BNPP_KERNEL_OPTIONS} ${ARGN})
+  _bnpp_isa_wanted(${name} "${level}" wanted)
+  if(NOT wanted)
+    return()
+  endif()
+  set(objects "")
+  if(BNPP_KERNELS_FROM)
+    get_filename_component(BNPP_KERNELS_FROM ${BNPP_KERNELS_FROM} ABSOLUTE BASE_DIR ${PROJECT_SOURCE_DIR})
+    _bnpp_isa_objects(${name} objects)
+  endif()
+  if(objects)
+    message(STATUS "bnpp: the kernels ${name} are those of ${BNPP_KERNELS_FROM}")
+    add_library(bnpp_kernels_${name} OBJECT IMPORTED GLOBAL)
+    set_target_properties(bnpp_kernels_${name} PROPERTIES IMPORTED_OBJECTS "${objects}")
+  else()
+    list(TRANSFORM BNPP_KERNEL_UNITS PREPEND ${PROJECT_SOURCE_DIR}/cpp/src/kernels/ OUTPUT_VARIABLE sources)
+    list(TRANSFORM sources APPEND .cpp)
+    add_library(bnpp_kernels_${name} OBJECT ${sources})
+    target_include_directories(bnpp_kernels_${name} PRIVATE
+      ${PROJECT_SOURCE_DIR}/cpp/include ${PROJECT_SOURCE_DIR}/cpp/src)
+    target_compile_definitions(bnpp_kernels_${name} PRIVATE BNPP_ISA=${name})
+    target_compile_options(bnpp_kernels_${name} PRIVATE
+      ${BNPP_KERNEL_OPTIMIZATION} ${BNPP_KERNEL_OPTIONS} ${ARGN})
+    set_property(GLOBAL APPEND PROPERTY BNPP_ISA_COMPILED ${name})
+  endif()
   target_sources(bnpp PRIVATE $<TARGET_OBJECTS:bnpp_kernels_${name}>)
   if(level)
     set(usable "__builtin_cpu_supports(\"${level}\")")
   else()
     set(usable "true")
   endif()
+  set_property(GLOBAL APPEND PROPERTY BNPP_ISA_NAMES ${name})
   set_property(GLOBAL APPEND_STRING PROPERTY BNPP_ISA_ENTRIES "BNPP_ISA_ENTRY(${name}, ${usable})\n")
 endfunction()
 
-# The list that dispatch.cpp reads.
+# The list that dispatch.cpp reads; and what is about to take so long.
 function(bnpp_write_isas)
   get_property(entries GLOBAL PROPERTY BNPP_ISA_ENTRIES)
+  if(entries STREQUAL "")
+    message(FATAL_ERROR "BNPP_ISAS is '${BNPP_ISAS}', but it needs to be all, best or names of the bnpp_isa() "
+                        "lines of CMakeLists.txt, separated by semicolons")
+  endif()
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/isas.inc
        CONTENT "// From the bnpp_isa() lines of CMakeLists.txt, best first.\n${entries}" @ONLY)
+  get_property(compiled GLOBAL PROPERTY BNPP_ISA_COMPILED)
+  list(REMOVE_ITEM compiled scalar)
+  if(compiled)
+    list(JOIN compiled ", " names)
+    message(STATUS "bnpp: compiles its kernels for ${names}, some four minutes of one core each at -O3; "
+                   "all cores share the work")
+  endif()
 endfunction()

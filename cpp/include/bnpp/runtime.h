@@ -8,7 +8,8 @@
 
 namespace bnpp {
 
-/// The instruction sets this machine can run, best first; "scalar" is always the last.
+/// The instruction sets this machine can run, best first. Builds with tests have
+/// "scalar", too, the last.
 std::vector<std::string> usable_isas();
 
 /// The instruction set in use. The first call honours the environment's BNPP_ISA.

@@ -96,5 +96,97 @@ BNPP_INLINE void accumulate_columns(std::ptrdiff_t first, std::ptrdiff_t rows, s
   for (; i < end; ++i) add(i, Count<1>{});
 }
 
+// Additions to a plain sum; each adds one vector, or four that were added as a tree.
+constexpr int kAddsAPart = 8;
+inline void put_sums(const BlockSums& to, std::ptrdiff_t channel, double shift, PairSum s1,
+                     PairSum s2) {
+  to.shift[channel] = shift;
+  to.s1[channel] = s1.hi;
+  to.s1_low[channel] = s1.lo;
+  to.s2[channel] = s2.hi;
+  to.s2_low[channel] = s2.lo;
+}
+
+struct LaneSum {
+  Vec hi = splat(0), lo = splat(0);
+  BNPP_INLINE void add(Vec v) {
+    Vec error;
+    hi = two_sum(hi, v, error);
+    lo = lo + error;
+  }
+};
+
+// The plain sums of kAddsAPart terms, and the pairs they join.
+struct RowSums {
+  Vec part1 = splat(0), part2 = splat(0);
+  int adds = 0;
+  LaneSum s1, s2;
+
+  BNPP_INLINE void add(Vec d, Vec d2) {
+    part1 = part1 + d;
+    part2 = part2 + d2;
+    if (++adds == kAddsAPart) flush();
+  }
+  BNPP_INLINE void flush() {
+    s1.add(part1);
+    s2.add(part2);
+    part1 = part2 = splat(0);
+    adds = 0;
+  }
+};
+
+// The sums of the columns of one piece, as vectors over the columns.
+struct ColumnSums {
+  Columns shift, hi1, lo1, hi2, lo2;
+};
+
+template <class Lanes>
+inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
+  Vec error;
+  store(hi, two_sum(load(hi, lanes), load(part, lanes), error), lanes);
+  store(lo, load(lo, lanes) + error, lanes);
+}
+
+// Two sums a column: plain ones over kAddsAPart times `at_once` rows, which then join the pairs.
+template <std::ptrdiff_t at_once, bool gaps = false, class Term>
+BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSums& sums,
+                             const Term& term, std::ptrdiff_t row_parts = 1) {
+  constexpr std::ptrdiff_t part = kAddsAPart * at_once;
+  Columns part1, part2;
+  for (std::ptrdiff_t j = 0; j < cols; ++j) sums.lo1[j] = sums.lo2[j] = 0;
+  for (std::ptrdiff_t first = 0; first < rows; first += part) {
+    const std::ptrdiff_t left = rows - first, n = left < part ? left : part;
+    double *to1 = part1.at, *to2 = part2.at;
+    if (first == 0) {
+      to1 = sums.hi1.at;
+      to2 = sums.hi2.at;
+    }
+    accumulate_columns<at_once, gaps>(first, n, cols, to1, to2, term, row_parts);
+    if (first == 0) continue;
+    for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
+      join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
+      join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
+    });
+  }
+}
+
+// The sum of a channel's `repeat` columns.
+inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t repeat) {
+  if (repeat == 1) return {*hi, *lo};
+  LaneSum total;
+  for_each_vector(repeat, [&](std::ptrdiff_t k, auto lanes) {
+    total.add(load(hi + k, lanes));
+    total.lo = total.lo + load(lo + k, lanes);
+  });
+  return sum_lanes(total.hi, total.lo);
+}
+
+// Plain sums of float64 terms are far beyond what float32 gradients need; float64 ones take pairs.
+template <class T>
+inline constexpr bool kPairSums = sizeof(T) == sizeof(double);
+
+// hi + lo; the lo of an Inf is NaN.
+inline double rounded(PairSum s) { return s.lo - s.lo == 0 ? s.hi + s.lo : s.hi; }
+
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

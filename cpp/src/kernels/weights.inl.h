@@ -24,44 +24,38 @@ inline Vec if_there(Vec weight, Vec x, Vec v) {
   return choose(used, v, choose(finite, v, splat(0)));
 }
 
-// The first x that has a weight.
-template <class T>
-inline double first_weighted(const T* x, const Weight<T>* w, std::ptrdiff_t cols) {
-  for (std::ptrdiff_t j = 0; j < cols; ++j) {
-    if (w[j] > 0) return as_shift<T>(to_double(x[j]));
-  }
-  return 0;
-}
+// The weights of the vectors of a tile of T: at(row, column, lanes).
+template <class T, bool per_row>
+struct TileWeights {
+  using W = Weight<T>;
+  const W* w;
+  std::ptrdiff_t stride;
 
-// The sums of row i about a shift.
-template <class T>
-inline void sum_weighted_row(const RowWeightedMomentsTile& t, std::ptrdiff_t i, double shift) {
-  const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
-  const Weight<T>* w = static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride;
-  const Vec k = splat(shift);
-  RowSums sums;
-  LaneSum total;
-  for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec weight = load(w + j, lanes);
-    const Vec d = choose(positive(weight), load(x + j, lanes) - k, splat(0)), wd = weight * d;
-    sums.add(wd, wd * d);
-    total.add(weight);
+  explicit TileWeights(const WeightsTile& t) : w(static_cast<const W*>(t.w)), stride(t.w_stride) {}
+
+  template <class Lanes>
+  BNPP_INLINE Vec at(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes) const {
+    if constexpr (per_row) return splat(of_row(i));
+    return load(w + i * stride + j, lanes);
+  }
+  BNPP_INLINE double of_row(std::ptrdiff_t i) const { return static_cast<double>(w[i]); }
+};
+
+// Adds the terms of a run, four vectors at a time as a tree: terms(j, lanes, &first, &second).
+template <class Terms>
+BNPP_INLINE void add_run(std::ptrdiff_t cols, RowSums& sums, Terms terms) {
+  const auto four = [&](std::ptrdiff_t v, std::ptrdiff_t j, Full lanes, Vec& a, Vec& b)
+                        BNPP_INLINE_LAMBDA { terms(j + v * kLanes, lanes, a, b); };
+  std::ptrdiff_t j = 0;
+  Vec a, b;
+  for (; j + 4 * kLanes <= cols; j += 4 * kLanes) {
+    add_terms<4>(0, j, Full{}, a, b, four);
+    sums.add(a, b);
+  }
+  for_each_vector(cols - j, [&](std::ptrdiff_t k, auto lanes) BNPP_INLINE_LAMBDA {
+    terms(j + k, lanes, a, b);
+    sums.add(a, b);
   });
-  sums.flush();
-  put_sums(t.sums, i, shift, sum_lanes(sums.s1.hi, sums.s1.lo), sum_lanes(sums.s2.hi, sums.s2.lo));
-  t.weight[i] = sum_lanes(total.hi, total.lo).hi;
-}
-
-// Twice, the second time about the mean: the first value may be an outlier.
-template <class T>
-void weighted_moments(const RowWeightedMomentsTile& t) {
-  for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-    const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
-    const Weight<T>* w = static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride;
-    sum_weighted_row<T>(t, i, first_weighted(x, w, t.cols));
-    if (!(t.weight[i] > 0)) continue;
-    sum_weighted_row<T>(t, i, as_shift<T>(t.sums.shift[i] + t.sums.s1[i] / t.weight[i]));
-  }
 }
 
 }  // namespace

@@ -88,8 +88,10 @@ def run(args: argparse.Namespace) -> None:
         If the user stopped it; the message says what was saved.
     """
     # What would be missing at the end is asked for at the beginning.
-    for module in ("matplotlib", "tabulate", "tqdm"):
+    for module in ("threadpoolctl", "matplotlib", "tabulate", "tqdm"):
         optional(module)
+    if args.data is None:
+        optional("sklearn.datasets", "scikit-learn")
     if args.download and args.data is None:
         raise ExperimentError("--download needs a folder to put MNIST's files in: --data DIR")
     folder = writable_folder(args.output)

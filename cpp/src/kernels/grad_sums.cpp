@@ -1,28 +1,8 @@
 // grad_sums: sum g and sum g * (x - center), with g = dy where the ReLU let the value through.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
-
-// g where its bit is set, else 0.
-template <class V, class Lanes>
-inline V masked(V g, const std::uint8_t* mask, Lanes lanes) {
-  return choose(Arithmetic<V>::mask(load_bits(mask, lanes)), g, Arithmetic<V>::splat_number(0));
-}
-
-template <class T, bool has_mask, class Lanes>
-inline Vec masked_gradient(const T* dy, const std::uint8_t* mask, Lanes lanes) {
-  const Vec g = load(dy, lanes);
-  if constexpr (has_mask) return masked(g, mask, lanes);
-  return g;
-}
-
-// Plain sums of float64 terms are far beyond what float32 gradients need; float64 ones take pairs.
-template <class T>
-inline constexpr bool kPairSums = sizeof(T) == sizeof(double);
-
-// hi + lo; the lo of an Inf is NaN.
-inline double rounded(PairSum s) { return s.lo - s.lo == 0 ? s.hi + s.lo : s.hi; }
 
 // The sum of a channel's `repeat` columns.
 inline double sum_columns_of(const double* columns, std::ptrdiff_t repeat) {
@@ -164,9 +144,6 @@ void grad_sums_tile(const GradSumsTile& tile, std::ptrdiff_t n = 1) {
   }
 }
 
-template <class T, Layout layout>
-void grad_sums(const GradSumsTile& t);
-
 // The sums of the columns of `rows` rows, each of which is `n` of a tile's narrow ones from row
 // `first` on.
 template <class T>
@@ -214,6 +191,8 @@ void grad_sums_narrow(const GradSumsTile& t, std::ptrdiff_t joined) {
   }
 }
 
+}  // namespace
+
 template <class T, Layout layout>
 void grad_sums(const GradSumsTile& t) {
   if constexpr (layout == Layout::cols) {
@@ -224,5 +203,9 @@ void grad_sums(const GradSumsTile& t) {
             [&](auto mask) { grad_sums_tile<T, layout, decltype(mask)::value>(t); });
 }
 
-}  // namespace
+#define BNPP_UNIT(name, type)                                       \
+  template void grad_sums<type, Layout::rows>(const GradSumsTile&); \
+  template void grad_sums<type, Layout::cols>(const GradSumsTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

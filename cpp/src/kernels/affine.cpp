@@ -6,7 +6,7 @@
 // residual: within contract 1. Of halves, which may be no more than one of their own units off,
 // what lies near 0 is mended. Channels whose parameters float32 has no room for are computed in
 // float64.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
@@ -94,9 +94,6 @@ void affine_in(const AffineTile& t, bool streamed) {
   });
 }
 
-template <class T, Layout layout>
-void affine(const AffineTile& t);
-
 // A tile of narrow rows that are one run.
 template <class T>
 void affine_narrow(const AffineTile& t, std::ptrdiff_t joined) {
@@ -119,6 +116,8 @@ void affine_narrow(const AffineTile& t, std::ptrdiff_t joined) {
   wide.cols = rest_cols;
   affine<T, Layout::cols>(wide);
 }
+
+}  // namespace
 
 template <class T, Layout layout>
 void affine(const AffineTile& t) {
@@ -145,5 +144,9 @@ void affine(const AffineTile& t) {
   }
 }
 
-}  // namespace
+#define BNPP_UNIT(name, type)                                  \
+  template void affine<type, Layout::rows>(const AffineTile&); \
+  template void affine<type, Layout::cols>(const AffineTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

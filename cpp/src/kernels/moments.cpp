@@ -8,101 +8,10 @@
 //
 // Plain sums run over a few dozen terms only; then they join an exact pair hi + lo. So the sums of
 // parts of the data add up to those of the whole.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
-
-// Additions to a plain sum; each adds one vector, or four that were added as a tree.
-constexpr int kAddsAPart = 8;
-// Values whose mean is the shift of a column; a row takes one vector.
-constexpr std::ptrdiff_t kShiftRows = 8;
-
-// K may be 0 where that is at most so many (squared) standard deviations from the first values.
-// Sums about 0 are good to twice that and more: in all M2 has four bits less than float64.
-constexpr double kNearZero = 2;
-// Whether the sums of n values about K deserve a second pass.
-template <class T>
-inline bool poor_shift(double shift, double s1, double s2, double n) {
-  return sizeof(T) == sizeof(double) || s1 * s1 > (shift == 0 ? 15.0 / 16 : 0.5) * n * s2;
-}
-// Whether one of these channels may have such a shift; if not, none has.
-template <class T>
-inline bool some_poor_shift(const BlockSums& sums, std::ptrdiff_t begin, std::ptrdiff_t channels,
-                            double n) {
-  if constexpr (sizeof(T) == sizeof(double)) return true;
-  const Vec half = splat(0.5 * n);
-  unsigned poor = 0;
-  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec s1 = load(sums.s1 + begin + c, lanes), s2 = load(sums.s2 + begin + c, lanes);
-    poor |= to_bits(positive(s1 * s1 - half * s2));
-  });
-  return poor != 0;
-}
-
-inline void put_sums(const BlockSums& to, std::ptrdiff_t channel, double shift, PairSum s1,
-                     PairSum s2) {
-  to.shift[channel] = shift;
-  to.s1[channel] = s1.hi;
-  to.s1_low[channel] = s1.lo;
-  to.s2[channel] = s2.hi;
-  to.s2_low[channel] = s2.lo;
-}
-
-struct LaneSum {
-  Vec hi = splat(0), lo = splat(0);
-  BNPP_INLINE void add(Vec v) {
-    Vec error;
-    hi = two_sum(hi, v, error);
-    lo = lo + error;
-  }
-};
-
-// v as a shift: rounded to T, and 0 where that is Inf or NaN.
-template <class T>
-inline Vec as_shift(Vec v) {
-  return finite_or_zero(round_to<T>(v));
-}
-template <class T>
-inline double as_shift(double v) {
-  return first_lane(as_shift<T>(splat(v)));
-}
-
-// The shift for values with this mean, where the mean of their squares about a near place is given.
-template <class T>
-inline Vec shift_of(Vec mean, Vec square) {
-  if constexpr (sizeof(T) == sizeof(double)) return as_shift<T>(mean);
-  return choose(positive(mean * mean - splat(kNearZero) * square), as_shift<T>(mean), splat(0));
-}
-
-template <class T>
-inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
-  const std::ptrdiff_t n = cols < kLanes ? cols : kLanes;
-  const Vec values = n < kLanes ? load(x, Some{n}) : load(x);
-  const double first = first_lane(values), share = 1.0 / static_cast<double>(n);
-  const Vec d = first_of(values - splat(first), n, splat(0));
-  const double mean = first + sum(d) * share, square = sum(d * d) * share;
-  return first_lane(shift_of<T>(splat(mean), splat(square)));
-}
-
-// The plain sums of kAddsAPart terms, and the pairs they join.
-struct RowSums {
-  Vec part1 = splat(0), part2 = splat(0);
-  int adds = 0;
-  LaneSum s1, s2;
-
-  BNPP_INLINE void add(Vec d, Vec d2) {
-    part1 = part1 + d;
-    part2 = part2 + d2;
-    if (++adds == kAddsAPart) flush();
-  }
-  BNPP_INLINE void flush() {
-    s1.add(part1);
-    s2.add(part2);
-    part1 = part2 = splat(0);
-    adds = 0;
-  }
-};
 
 template <class T, bool about_zero>
 inline void sum_rows(const MomentsTile& t, double shift) {
@@ -142,7 +51,7 @@ inline void sum_rows(const MomentsTile& t, double shift) {
 }
 
 template <class T>
-void moments_rows(const MomentsTile& t) {
+void moments_of_rows(const MomentsTile& t) {
   const auto sum = [&](double shift) {
     if (sizeof(T) == sizeof(double) || shift != 0) return sum_rows<T, false>(t, shift);
     sum_rows<T, true>(t, 0);
@@ -153,11 +62,6 @@ void moments_rows(const MomentsTile& t) {
     sum(as_shift<T>(*t.sums.shift + *t.sums.s1 / n));
   }
 }
-
-// The sums of the columns of one piece, as vectors over the columns.
-struct ColumnSums {
-  Columns shift, hi1, lo1, hi2, lo2;
-};
 
 template <class T>
 inline void first_column_shifts(const MomentsTile& t, const T* x, const Piece& piece,
@@ -181,47 +85,6 @@ inline void first_column_shifts(const MomentsTile& t, const T* x, const Piece& p
     }
     store(sums.shift + j, shift_of<T>(first + rest * share, square * share), lanes);
   });
-}
-
-template <class Lanes>
-inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
-  Vec error;
-  store(hi, two_sum(load(hi, lanes), load(part, lanes), error), lanes);
-  store(lo, load(lo, lanes) + error, lanes);
-}
-
-// Two sums a column: plain ones over kAddsAPart times `at_once` rows, which then join the pairs.
-template <std::ptrdiff_t at_once, bool gaps = false, class Term>
-BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSums& sums,
-                             const Term& term, std::ptrdiff_t row_parts = 1) {
-  constexpr std::ptrdiff_t part = kAddsAPart * at_once;
-  Columns part1, part2;
-  for (std::ptrdiff_t j = 0; j < cols; ++j) sums.lo1[j] = sums.lo2[j] = 0;
-  for (std::ptrdiff_t first = 0; first < rows; first += part) {
-    const std::ptrdiff_t left = rows - first, n = left < part ? left : part;
-    double *to1 = part1.at, *to2 = part2.at;
-    if (first == 0) {
-      to1 = sums.hi1.at;
-      to2 = sums.hi2.at;
-    }
-    accumulate_columns<at_once, gaps>(first, n, cols, to1, to2, term, row_parts);
-    if (first == 0) continue;
-    for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
-      join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
-      join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
-    });
-  }
-}
-
-// The sum of a channel's `repeat` columns.
-inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t repeat) {
-  if (repeat == 1) return {*hi, *lo};
-  LaneSum total;
-  for_each_vector(repeat, [&](std::ptrdiff_t k, auto lanes) {
-    total.add(load(hi + k, lanes));
-    total.lo = total.lo + load(lo + k, lanes);
-  });
-  return sum_lanes(total.hi, total.lo);
 }
 
 // The sums of a piece's columns about the shifts in `columns`. With `gaps` the tile has `n` rows of
@@ -334,7 +197,7 @@ void moments_narrow(const MomentsTile& t, std::ptrdiff_t joined) {
 }
 
 template <class T>
-void moments_cols(const MomentsTile& tile) {
+void moments_of_cols(const MomentsTile& tile) {
   const MomentsTile t = tile;  // a copy no store can alias
   const std::ptrdiff_t joined = t.narrow ? rows_joined(t.rows, t.cols) : 1;
   if (joined > 1) return moments_narrow<T>(t, joined);
@@ -361,4 +224,16 @@ void moments_cols(const MomentsTile& tile) {
 }
 
 }  // namespace
+
+template <class T, Layout layout>
+void moments(const MomentsTile& t) {
+  if constexpr (layout == Layout::rows) return moments_of_rows<T>(t);
+  moments_of_cols<T>(t);
+}
+
+#define BNPP_UNIT(name, type)                                    \
+  template void moments<type, Layout::rows>(const MomentsTile&); \
+  template void moments<type, Layout::cols>(const MomentsTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

@@ -1,7 +1,7 @@
 // grad_input: dx = (a * g + c) + b * (x - center), with g = dy where the ReLU let the value
 // through. Without x (frozen statistics) dx = a * g, so that an Inf in x cannot reach dx.
 // In float32 or float64 as in affine.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
@@ -90,9 +90,6 @@ void grad_input_in(const GradInputTile& t, bool streamed) {
   });
 }
 
-template <class T, Layout layout>
-void grad_input(const GradInputTile& t);
-
 // A tile of narrow rows that are one run.
 template <class T>
 void grad_input_narrow(const GradInputTile& t, std::ptrdiff_t joined) {
@@ -118,6 +115,8 @@ void grad_input_narrow(const GradInputTile& t, std::ptrdiff_t joined) {
   grad_input<T, Layout::cols>(wide);
 }
 
+}  // namespace
+
 template <class T, Layout layout>
 void grad_input(const GradInputTile& t) {
   const bool one_run = is_in_one_run(t);
@@ -141,5 +140,9 @@ void grad_input(const GradInputTile& t) {
   }
 }
 
-}  // namespace
+#define BNPP_UNIT(name, type)                                         \
+  template void grad_input<type, Layout::rows>(const GradInputTile&); \
+  template void grad_input<type, Layout::cols>(const GradInputTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

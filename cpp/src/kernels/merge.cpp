@@ -2,7 +2,7 @@
 //   d = mean_b - mean_a,  mean = mean_a + d * n_b / n,  M2 = M2_a + M2_b + d^2 * n_a * n_b / n
 // (Chan, Golub & LeVeque 1979). Sums are kept exactly as pairs hi + lo, so neither the order of
 // merging nor the number of parts costs digits.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
@@ -49,6 +49,8 @@ BNPP_INLINE void store_pair(double* hi, double* lo, std::ptrdiff_t c, Pair v, La
   store(lo + c, v.lo, lanes);
 }
 
+}  // namespace
+
 void moments_of_sums(const BlockSums& sums, double count, std::ptrdiff_t channels,
                      const MomentsView& to) {
   const Vec n = splat(count), zero = splat(0);
@@ -83,5 +85,4 @@ void merge_moments(const MomentsView& a, double count_a, const MomentsView& b, d
   });
 }
 
-}  // namespace
 }  // namespace bnpp::BNPP_ISA

@@ -2,7 +2,7 @@
 //   weighted_grad_sums: sum g and sum g * (x - mean) without what has no weight and is not finite.
 //   Only channels whose plain sums are not finite come here.
 //   weighted_grad_input: dx = a * g + w * (b * (x - center) + c), and a * g where w is 0.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
@@ -50,12 +50,6 @@ void weighted_grad_sums_of(const WeightedGradSumsTile tile) {
       }
     });
   }
-}
-
-template <class T, Layout layout>
-void weighted_grad_sums(const WeightedGradSumsTile& t) {
-  with_flag(t.weights.per_row,
-            [&](auto per_row) { weighted_grad_sums_of<T, layout, decltype(per_row)::value>(t); });
 }
 
 template <class T, Layout layout, bool per_row, bool has_mask, Store how>
@@ -108,6 +102,14 @@ inline bool can_stream_weighted(const GradInputTile& t, const T* dx) {
          (t.rows == 1 || stream_head<how>(dx + t.dx_stride) == head);
 }
 
+}  // namespace
+
+template <class T, Layout layout>
+void weighted_grad_sums(const WeightedGradSumsTile& t) {
+  with_flag(t.weights.per_row,
+            [&](auto per_row) { weighted_grad_sums_of<T, layout, decltype(per_row)::value>(t); });
+}
+
 template <class T, Layout layout>
 void weighted_grad_input(const WeightedGradInputTile& t) {
   with_flag(t.weights.per_row, [&](auto per_row) {
@@ -124,5 +126,11 @@ void weighted_grad_input(const WeightedGradInputTile& t) {
   });
 }
 
-}  // namespace
+#define BNPP_UNIT(name, type)                                                          \
+  template void weighted_grad_sums<type, Layout::rows>(const WeightedGradSumsTile&);   \
+  template void weighted_grad_sums<type, Layout::cols>(const WeightedGradSumsTile&);   \
+  template void weighted_grad_input<type, Layout::rows>(const WeightedGradInputTile&); \
+  template void weighted_grad_input<type, Layout::cols>(const WeightedGradInputTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

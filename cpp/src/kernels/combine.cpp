@@ -1,6 +1,6 @@
 // combine: out = a * u + b * v + (d * (x - center) + c), over those of u, v and x that are there.
 // The mask holds back u (a gradient on its way in) or out (a tangent on its way out).
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
@@ -48,6 +48,8 @@ void combine_tile(const CombineTile t) {
   }
 }
 
+}  // namespace
+
 template <class T, Layout layout>
 void combine(const CombineTile& t) {
   const bool streamed = kCanStream && t.stream &&
@@ -58,5 +60,9 @@ void combine(const CombineTile& t) {
   });
 }
 
-}  // namespace
+#define BNPP_UNIT(name, type)                                    \
+  template void combine<type, Layout::rows>(const CombineTile&); \
+  template void combine<type, Layout::cols>(const CombineTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

@@ -1,7 +1,7 @@
 // The verbs of norms whose statistics belong to a row and whose parameters to a column (layer
 // norm): the forward map, the row sums of the gradient, and the gradient of the input, which adds
 // up the columns' gradients in the same pass.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
@@ -75,32 +75,6 @@ BNPP_INLINE void sum_whole_rows(const MomentsTile& t, std::ptrdiff_t i, const do
   });
 }
 
-// moments of every row of the tile, one number a row.
-template <class T>
-void row_moments(const MomentsTile& tile) {
-  const MomentsTile t = tile;  // a copy no store can alias
-  const BlockSums& s = t.sums;
-  const T* x = static_cast<const T*>(t.x);
-  if constexpr (kPairSums<T>) {
-    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      const BlockSums to = {s.shift + i, s.s1 + i, s.s1_low + i, s.s2 + i, s.s2_low + i};
-      moments_rows<T>({x + i * t.x_stride, 0, 1, t.cols, 1, to, false, false});
-    }
-  } else {
-    for_each_rows<kRowsAtOnce>(t.rows, [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
-      double shift[decltype(count)::value];
-      for (double& k : shift) k = row_shift(x + (i + (&k - shift)) * t.x_stride, t.cols);
-      sum_whole_rows<T>(t, i, shift);
-    });
-    const auto n = static_cast<double>(t.cols);
-    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      if (s.s1[i] * s.s1[i] > kRowShiftPart * n * s.s2[i]) {
-        sum_whole_rows<T>(t, i, {as_shift<T>(s.shift[i] + s.s1[i] / n)});
-      }
-    }
-  }
-}
-
 // Rows whose terms are added as a tree before they join the sums of columns.
 constexpr std::ptrdiff_t kRowsJoined = 4;
 
@@ -137,14 +111,6 @@ void row_affine_tile(const RowAffineTile t) {
     for_each_vector_after(how == Store::lines ? stream_head<Store::lines>(y) : 0, t.cols, vector);
   });
   if constexpr (how == Store::lines) fence();
-}
-
-template <class T>
-void row_affine(const RowAffineTile& t) {
-  if (!kCanStream || !t.stream) return row_affine_tile<T, Store::cached, kRowsAtOnce>(t);
-  constexpr Store how = store_of<Store::lines, Bool<true>>();
-  if (rows_are_alike<T>(t.y_stride)) return row_affine_tile<T, how, kRowsAtOnce>(t);
-  row_affine_tile<T, how, 1>(t);
 }
 
 template <class T, bool weighted>
@@ -189,12 +155,6 @@ void row_grad_sums_tile(const RowGradSumsTile t) {
       }
     }
   });
-}
-
-template <class T>
-void row_grad_sums(const RowGradSumsTile& t) {
-  with_flag(t.weights != nullptr,
-            [&](auto weighted) { row_grad_sums_tile<T, decltype(weighted)::value>(t); });
 }
 
 // Adds the terms of a vector of columns to their sums: pairs hi + lo for float64.
@@ -252,6 +212,88 @@ void row_grad_input_tile(const RowGradInputTile t) {
   if constexpr (how == Store::lines) fence();
 }
 
+// The first x that has a weight.
+template <class T>
+inline double first_weighted(const T* x, const Weight<T>* w, std::ptrdiff_t cols) {
+  for (std::ptrdiff_t j = 0; j < cols; ++j) {
+    if (w[j] > 0) return as_shift<T>(to_double(x[j]));
+  }
+  return 0;
+}
+
+// The sums of row i about a shift.
+template <class T>
+inline void sum_weighted_row(const RowWeightedMomentsTile& t, std::ptrdiff_t i, double shift) {
+  const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
+  const Weight<T>* w = static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride;
+  const Vec k = splat(shift);
+  RowSums sums;
+  LaneSum total;
+  for_each_vector(t.cols, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+    const Vec weight = load(w + j, lanes);
+    const Vec d = choose(positive(weight), load(x + j, lanes) - k, splat(0)), wd = weight * d;
+    sums.add(wd, wd * d);
+    total.add(weight);
+  });
+  sums.flush();
+  put_sums(t.sums, i, shift, sum_lanes(sums.s1.hi, sums.s1.lo), sum_lanes(sums.s2.hi, sums.s2.lo));
+  t.weight[i] = sum_lanes(total.hi, total.lo).hi;
+}
+
+}  // namespace
+
+// moments of every row of the tile, one number a row.
+template <class T>
+void row_moments(const MomentsTile& tile) {
+  const MomentsTile t = tile;  // a copy no store can alias
+  const BlockSums& s = t.sums;
+  const T* x = static_cast<const T*>(t.x);
+  if constexpr (kPairSums<T>) {
+    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+      const BlockSums to = {s.shift + i, s.s1 + i, s.s1_low + i, s.s2 + i, s.s2_low + i};
+      moments<T, Layout::rows>({x + i * t.x_stride, 0, 1, t.cols, 1, to, false, false});
+    }
+  } else {
+    for_each_rows<kRowsAtOnce>(t.rows, [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
+      double shift[decltype(count)::value];
+      for (double& k : shift) k = row_shift(x + (i + (&k - shift)) * t.x_stride, t.cols);
+      sum_whole_rows<T>(t, i, shift);
+    });
+    const auto n = static_cast<double>(t.cols);
+    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+      if (s.s1[i] * s.s1[i] > kRowShiftPart * n * s.s2[i]) {
+        sum_whole_rows<T>(t, i, {as_shift<T>(s.shift[i] + s.s1[i] / n)});
+      }
+    }
+  }
+}
+
+// Twice, the second time about the mean: the first value may be an outlier.
+template <class T>
+void row_weighted_moments(const RowWeightedMomentsTile& t) {
+  for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+    const T* x = static_cast<const T*>(t.x) + i * t.x_stride;
+    const Weight<T>* w = static_cast<const Weight<T>*>(t.weights) + i * t.weights_stride;
+    sum_weighted_row<T>(t, i, first_weighted(x, w, t.cols));
+    if (!(t.weight[i] > 0)) continue;
+    sum_weighted_row<T>(t, i, as_shift<T>(t.sums.shift[i] + t.sums.s1[i] / t.weight[i]));
+  }
+}
+
+template <class T>
+void row_affine(const RowAffineTile& t) {
+  if (!kCanStream || !t.stream) return row_affine_tile<T, Store::cached, kRowsAtOnce>(t);
+  constexpr Store how = store_of<Store::lines, Bool<true>>();
+  if (rows_are_alike<T>(t.y_stride)) return row_affine_tile<T, how, kRowsAtOnce>(t);
+  row_affine_tile<T, how, 1>(t);
+}
+
+template <class T>
+void row_grad_sums(const RowGradSumsTile& t) {
+  with_flag(t.weights != nullptr,
+            [&](auto weighted) { row_grad_sums_tile<T, decltype(weighted)::value>(t); });
+}
+
 template <class T>
 void row_grad_input(const RowGradInputTile& t) {
   if (t.weights != nullptr) return row_grad_input_tile<T, true, Store::cached>(t);
@@ -260,5 +302,12 @@ void row_grad_input(const RowGradInputTile& t) {
   });
 }
 
-}  // namespace
+#define BNPP_UNIT(name, type)                                              \
+  template void row_moments<type>(const MomentsTile&);                     \
+  template void row_weighted_moments<type>(const RowWeightedMomentsTile&); \
+  template void row_affine<type>(const RowAffineTile&);                    \
+  template void row_grad_sums<type>(const RowGradSumsTile&);               \
+  template void row_grad_input<type>(const RowGradInputTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

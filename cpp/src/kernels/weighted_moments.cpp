@@ -3,7 +3,7 @@
 //
 // As moments, with K the weighted mean of a few of the tile's values, and a second pass where that
 // proves poor.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
 namespace {
@@ -64,12 +64,6 @@ void weighted_moments_rows_of(const WeightedMomentsTile t) {
   if (*t.count > 0 && poor_shift<T>(*sums.shift, *sums.s1, *sums.s2, *t.count)) {
     sum_weighted_rows<T, per_row>(t, as_shift<T>(*sums.shift + *sums.s1 / *t.count));
   }
-}
-
-template <class T>
-void weighted_moments_rows(const WeightedMomentsTile& t) {
-  with_flag(t.weights.per_row,
-            [&](auto per_row) { weighted_moments_rows_of<T, decltype(per_row)::value>(t); });
 }
 
 // The rows of a tile in layout cols: with one weight a row only those that are listed.
@@ -178,11 +172,20 @@ void weighted_moments_cols_of(const WeightedMomentsTile t) {
   });
 }
 
-template <class T>
-void weighted_moments_cols(const WeightedMomentsTile& t) {
-  with_flag(t.weights.per_row,
-            [&](auto per_row) { weighted_moments_cols_of<T, decltype(per_row)::value>(t); });
+}  // namespace
+
+template <class T, Layout layout>
+void weighted_moments(const WeightedMomentsTile& t) {
+  with_flag(t.weights.per_row, [&](auto per_row) {
+    constexpr bool of_rows = decltype(per_row)::value;
+    if constexpr (layout == Layout::rows) return weighted_moments_rows_of<T, of_rows>(t);
+    weighted_moments_cols_of<T, of_rows>(t);
+  });
 }
 
-}  // namespace
+#define BNPP_UNIT(name, type)                                                     \
+  template void weighted_moments<type, Layout::rows>(const WeightedMomentsTile&); \
+  template void weighted_moments<type, Layout::cols>(const WeightedMomentsTile&);
+BNPP_DTYPES(BNPP_UNIT)
+
 }  // namespace bnpp::BNPP_ISA

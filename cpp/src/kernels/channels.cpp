@@ -1,9 +1,8 @@
 // The algebra between two passes, a channel a lane: formulas in table.h. With thousands of channels
 // it is a part of the time that counts.
-#pragma once
+#include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
-namespace {
 
 void variances(const VarianceArgs& t, std::ptrdiff_t channels) {
   const Vec count = splat(t.count), eps = splat(t.eps), zero = splat(0), one = splat(1);
@@ -64,5 +63,4 @@ void gradients(const GradientArgs& t, std::ptrdiff_t channels) {
   });
 }
 
-}  // namespace
 }  // namespace bnpp::BNPP_ISA

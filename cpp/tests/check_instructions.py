@@ -1,0 +1,103 @@
+"""Instructions an element, counted by valgrind: a slower kernel is seen without timing anything.
+
+    check_instructions.py count_instructions avx2
+
+A count is that of whole calls on one thread: of N calls subtracted from that of 2N calls, which leaves what
+happens in every one. Ends with 77, which ctest takes for a skipped test, where it cannot count.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# Instructions an element, as g++ 12.2 -O3 compiled the kernels; float32 but where it says otherwise. They are
+# those of a run of this script: whoever makes a kernel faster lowers them.
+MEASURED = {
+    "avx2": {
+        ("NCHW", "forward"): 4.44,
+        ("NCHW", "backward"): 4.33,
+        ("NCHW", "inference"): 1.03,
+        ("NHWC", "forward"): 3.14,
+        ("NHWC", "backward"): 4.15,
+        ("NHWC", "inference"): 0.99,
+        ("(60, 100)", "forward"): 6.42,
+        ("(60, 100)", "backward"): 7.46,
+        ("(60, 100)", "inference"): 3.19,
+        ("float16", "forward"): 5.63,
+        ("float16", "backward"): 6.56,
+        ("float16", "inference"): 2.80,
+    },
+    "base": {
+        ("NCHW", "forward"): 9.77,
+        ("NCHW", "backward"): 9.12,
+        ("NCHW", "inference"): 1.77,
+        ("NHWC", "forward"): 8.56,
+        ("NHWC", "backward"): 10.80,
+        ("NHWC", "inference"): 2.86,
+        ("(60, 100)", "forward"): 16.58,
+        ("(60, 100)", "backward"): 18.83,
+        ("(60, 100)", "inference"): 7.71,
+        ("float16", "forward"): 79.27,
+        ("float16", "backward"): 117.16,
+        ("float16", "inference"): 57.86,
+    },
+}
+# Room for another compiler.
+HEADROOM = 1.15
+SKIPPED = 77
+
+
+def skip(sentence):
+    """Tell why nothing is counted."""
+    print(sentence)
+    sys.exit(SKIPPED)
+
+
+def instructions(folder):
+    """Instructions of each part that callgrind wrote, in order; the last one is what was left."""
+    parts = sorted(folder.glob("out.*"), key=lambda path: int(path.suffix[1:]))
+    lines = [line for part in parts for line in part.read_text().splitlines()]
+    return [int(line.split()[1]) for line in lines if line.startswith("summary:")]
+
+
+def count(program, isa):
+    """{(layout, call): instructions an element} of one instruction set."""
+    if not shutil.which("valgrind"):
+        skip("valgrind is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["valgrind", "--tool=callgrind", "--dump-before=getppid"]
+        done = subprocess.run(
+            [*command, f"--callgrind-out-file={folder}/out", program],
+            env=os.environ | {"BNPP_ISA": isa, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "unrecognised instruction" in done.stderr or "BNPP_ISA" in done.stderr:
+            skip(f"this machine, or its valgrind, cannot run the instructions of {isa}")
+        if done.returncode != 0:
+            sys.exit(done.stderr)
+        parts = instructions(Path(folder))
+    found = {}
+    for k, line in enumerate(done.stdout.splitlines()):
+        layout, kind, calls, size = line.split("/")
+        # A part before, N calls, a part between, 2N calls.
+        single, double = parts[4 * k + 1], parts[4 * k + 3]
+        found[layout, kind] = (double - single) / int(calls) / int(size)
+    return found
+
+
+program, isa = sys.argv[1:]
+found, bounds = count(program, isa), MEASURED[isa]
+if found.keys() != bounds.keys():
+    sys.exit(f"MEASURED[{isa!r}] has other calls than were counted, which are {found}")
+wrong = False
+for what, measured in bounds.items():
+    # A bound that is far too high guards nothing.
+    holds = measured / 2 <= found[what] <= HEADROOM * measured
+    wrong |= not holds
+    print(f"{'' if holds else 'WRONG: '}{what}: {found[what]:.2f}, where {measured} were measured")
+sys.exit(wrong)
