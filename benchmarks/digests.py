@@ -5,7 +5,7 @@ each time, and each call gives a line: a digest of all that it returned, and its
 and after a change that must not alter results:
 
     python -m benchmarks.digests > before.txt
-    pip install .
+    pip install -v .
     python -m benchmarks.digests > after.txt
     diff before.txt after.txt  # says nothing: the same bits
 
@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 if not find_spec("bnpp"):
-    raise SystemExit("benchmarks.digests: bnpp is not installed: pip install .")
+    raise SystemExit("benchmarks.digests: bnpp is not installed: pip install -v .")
 
 import bnpp
 import numpy as np

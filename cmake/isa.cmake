@@ -1,11 +1,14 @@
 # bnpp_isa(name level flags...): the kernels, compiled once more with these flags as namespace bnpp::<name>.
 # `level` is what __builtin_cpu_supports() is asked at run time; empty means every machine can.
 include(CheckCXXSourceRuns)
+include(ProcessorCount)
 
 # The units of an instruction set, those that take longest first, so that no core idles at the end.
 set(BNPP_KERNEL_UNITS row_norm affine grad_input weighted_gradients moments grad_sums weighted_moments combine
     weight_sums merge channels table)
-# -O3 unrolls the loops over a vector's parts, which -O2 leaves in memory (up to 9 times slower).
+# -O3 unrolls the loops over a vector's parts, which -O2 leaves in memory (up to 9 times slower). Below -O2 some
+# compiler may emit functions of headers, with this unit's instructions, for the linker to pick: only with one
+# instruction set, on the machine that runs it.
 set(BNPP_KERNEL_OPTIMIZATION -O3 CACHE STRING "The kernels' optimization level")
 set(BNPP_KERNEL_OPTIONS -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto -Wall -Wextra -Wno-psabi)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
@@ -14,10 +17,16 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 warns of its own intrinsics.
   list(APPEND BNPP_KERNEL_OPTIONS -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
-set(BNPP_ISAS all CACHE STRING "Instruction sets: all, best (of those this machine runs), or their names")
+set(BNPP_ISAS all CACHE STRING "Instruction sets: all, best (the first this machine runs), or their names")
 set(BNPP_KERNELS_FROM "" CACHE PATH "A build folder whose kernels are taken, those that it has, instead of compiled anew")
 set_property(GLOBAL PROPERTY BNPP_ISA_ENTRIES "")
 set_property(GLOBAL PROPERTY BNPP_ISA_NAMES "")
+if(BNPP_KERNELS_FROM)
+  get_filename_component(BNPP_KERNELS_FROM ${BNPP_KERNELS_FROM} ABSOLUTE BASE_DIR ${PROJECT_SOURCE_DIR})
+  if(NOT IS_DIRECTORY ${BNPP_KERNELS_FROM})
+    message(FATAL_ERROR "BNPP_KERNELS_FROM is '${BNPP_KERNELS_FROM}', but it needs to be a build folder")
+  endif()
+endif()
 
 # Whether this build has it.
 function(_bnpp_isa_wanted name level result)
@@ -43,6 +52,8 @@ function(_bnpp_isa_objects name result)
   set(objects "")
   set(include ${PROJECT_SOURCE_DIR}/cpp/include/bnpp)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/src/kernels/* ${include}/dtype.h ${include}/half.h)
+  # An edited kernel is asked about its age again.
+  set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${sources})
   foreach(unit IN LISTS BNPP_KERNEL_UNITS)
     set(object ${BNPP_KERNELS_FROM}/CMakeFiles/bnpp_kernels_${name}.dir/cpp/src/kernels/${unit}.cpp.o)
     if(NOT EXISTS ${object})
@@ -51,7 +62,8 @@ function(_bnpp_isa_objects name result)
     endif()
     foreach(source IN LISTS sources)
       if(${source} IS_NEWER_THAN ${object})
-        message(FATAL_ERROR "BNPP_KERNELS_FROM: ${object} is older than ${source}: build that folder first")
+        message(FATAL_ERROR "BNPP_KERNELS_FROM: ${object} is older than ${source}: build that folder "
+                            "first, or configure with -DBNPP_KERNELS_FROM=")
       endif()
     endforeach()
     list(APPEND objects ${object})
@@ -60,13 +72,14 @@ function(_bnpp_isa_objects name result)
 endfunction()
 
 function(bnpp_isa name level)
+  set_property(GLOBAL APPEND PROPERTY BNPP_ISA_KNOWN ${name})
   _bnpp_isa_wanted(${name} "${level}" wanted)
   if(NOT wanted)
     return()
   endif()
   set(objects "")
-  if(BNPP_KERNELS_FROM)
-    get_filename_component(BNPP_KERNELS_FROM ${BNPP_KERNELS_FROM} ABSOLUTE BASE_DIR ${PROJECT_SOURCE_DIR})
+  # Those of others are not sanitized, which only scalar shall not be.
+  if(BNPP_KERNELS_FROM AND (name STREQUAL "scalar" OR NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize"))
     _bnpp_isa_objects(${name} objects)
   endif()
   if(objects)
@@ -96,18 +109,26 @@ endfunction()
 
 # The list that dispatch.cpp reads; and what is about to take so long.
 function(bnpp_write_isas)
+  get_property(known GLOBAL PROPERTY BNPP_ISA_KNOWN)
+  foreach(name IN LISTS BNPP_ISAS)
+    if(NOT name IN_LIST known AND NOT name MATCHES "^(all|best)$")
+      list(JOIN known ", " names)
+      message(FATAL_ERROR "BNPP_ISAS has '${name}', but all, best or some of ${names} are needed")
+    endif()
+  endforeach()
   get_property(entries GLOBAL PROPERTY BNPP_ISA_ENTRIES)
-  if(entries STREQUAL "")
-    message(FATAL_ERROR "BNPP_ISAS is '${BNPP_ISAS}', but it needs to be all, best or names of the bnpp_isa() "
-                        "lines of CMakeLists.txt, separated by semicolons")
-  endif()
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/isas.inc
        CONTENT "// From the bnpp_isa() lines of CMakeLists.txt, best first.\n${entries}" @ONLY)
   get_property(compiled GLOBAL PROPERTY BNPP_ISA_COMPILED)
   list(REMOVE_ITEM compiled scalar)
-  if(compiled)
+  if(compiled AND BNPP_KERNEL_OPTIMIZATION STREQUAL "-O3")
     list(JOIN compiled ", " names)
-    message(STATUS "bnpp: compiles its kernels for ${names}, some four minutes of one core each at -O3; "
-                   "all cores share the work")
+    list(LENGTH compiled count)
+    ProcessorCount(cores)
+    if(cores EQUAL 0)
+      set(cores 1)
+    endif()
+    math(EXPR minutes "${count} * 4 / ${cores} + 1")  # four minutes of a core each
+    message(STATUS "bnpp: compiles its kernels for ${names}: about ${minutes} minutes on ${cores} cores, the first time")
   endif()
 endfunction()

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Instructions an element, as g++ 12.2 -O3 compiled the kernels; float32 but where it says otherwise. They are
+# Instructions an element on x86-64, as g++ 12.2 -O3 compiled the kernels; float32 but where it says otherwise. They are
 # those of a run of this script: whoever makes a kernel faster lowers them.
 MEASURED = {
     "avx2": {

@@ -415,6 +415,10 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "the kernel check compares with 'scalar', but this build is without it\n");
     return 1;
   }
+  if (isas.size() == 1 && !one) {
+    std::fprintf(stderr, "there is nothing but 'scalar' to check that this machine can run\n");
+    return 1;
+  }
   if (one && isas.back().name != words[0]) {
     std::fprintf(stderr, "'%s' is not an instruction set usable here\n", words[0].c_str());
     return 1;

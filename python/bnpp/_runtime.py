@@ -24,7 +24,7 @@ def usable_isas() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Best first. The last is ``"base"``, which every machine of the architecture can run.
+        Best first. Wheels end with ``"base"``, which every machine of the architecture can run.
 
     Examples
     --------

@@ -3,6 +3,14 @@
 #include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {
+namespace {
+
+template <class Lanes>
+BNPP_INLINE Vec load_or(const double* from, std::ptrdiff_t c, Lanes lanes, double otherwise) {
+  return from != nullptr ? load(from + c, lanes) : splat(otherwise);
+}
+
+}  // namespace
 
 void variances(const VarianceArgs& t, std::ptrdiff_t channels) {
   const Vec count = splat(t.count), eps = splat(t.eps), zero = splat(0), one = splat(1);
@@ -38,11 +46,6 @@ void scales(const ScaleArgs& t, std::ptrdiff_t channels) {
     store(t.scale + c, scale, lanes);
     store(t.offset + c, load(t.beta + c, lanes) - load(t.low + c, lanes) * scale, lanes);
   });
-}
-
-template <class Lanes>
-BNPP_INLINE Vec load_or(const double* from, std::ptrdiff_t c, Lanes lanes, double otherwise) {
-  return from != nullptr ? load(from + c, lanes) : splat(otherwise);
 }
 
 void gradients(const GradientArgs& t, std::ptrdiff_t channels) {

@@ -1,6 +1,6 @@
 // The verbs of norms whose statistics belong to a row and whose parameters to a column (layer
-// norm): the forward map, the row sums of the gradient, and the gradient of the input, which adds
-// up the columns' gradients in the same pass.
+// norm): the moments of rows, also weighted, the forward map, the row sums of the gradient, and the
+// gradient of the input, which adds up the columns' gradients in the same pass.
 #include "kernels/unit.h"
 
 namespace bnpp::BNPP_ISA {

@@ -1,6 +1,4 @@
 // The table of an instruction set: what its units define.
-#include "kernels/table.h"
-
 #include "kernels/verbs.h"
 
 namespace bnpp::BNPP_ISA {

@@ -29,7 +29,9 @@ constexpr std::ptrdiff_t kRunColumns = 96;
 
 // Whether rows of so many columns are narrow and fill no whole vectors: kernels take several as
 // one.
-constexpr bool is_narrow(std::ptrdiff_t columns) { return columns < 64 && columns % 16 != 0; }
+static constexpr bool is_narrow(std::ptrdiff_t columns) {
+  return columns < 64 && columns % 16 != 0;
+}
 
 // Sums of channels about a shift K that lies near a block's values, one array a field:
 // s1 + s1_low = sum (x - K), s2 + s2_low = sum (x - K)^2.

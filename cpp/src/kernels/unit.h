@@ -1,5 +1,6 @@
 // What every unit of kernels is made of. Each .cpp of this folder is compiled once for each
-// instruction set, into its namespace, and may include nothing but this: a library template emitted
+// instruction set, into its namespace, and may include nothing but this (table.cpp
+// only verbs.h): a library template emitted
 // with a unit's flags could be the copy the linker keeps for everybody, an illegal instruction on
 // older machines.
 #pragma once

@@ -58,7 +58,7 @@ inline void sum_weighted_rows(const WeightedMomentsTile& tile, double shift) {
 }
 
 template <class T, bool per_row>
-void weighted_moments_rows_of(const WeightedMomentsTile t) {
+void weighted_moments_of_rows(const WeightedMomentsTile t) {
   sum_weighted_rows<T, per_row>(t, weighted_run_shift<T, per_row>(t, 0, t.tile.cols));
   const BlockSums& sums = t.tile.sums;
   if (*t.count > 0 && poor_shift<T>(*sums.shift, *sums.s1, *sums.s2, *t.count)) {
@@ -149,7 +149,7 @@ inline void sum_weighted_channels_again(const WeightedMomentsTile& tile, const P
 }
 
 template <class T, bool per_row>
-void weighted_moments_cols_of(const WeightedMomentsTile t) {
+void weighted_moments_of_cols(const WeightedMomentsTile t) {
   const BlockSums& sums = t.tile.sums;
   const std::ptrdiff_t repeat = t.tile.repeat;
   const std::ptrdiff_t vector = repeat < kLanes ? kLanes / repeat : 1;
@@ -178,8 +178,8 @@ template <class T, Layout layout>
 void weighted_moments(const WeightedMomentsTile& t) {
   with_flag(t.weights.per_row, [&](auto per_row) {
     constexpr bool of_rows = decltype(per_row)::value;
-    if constexpr (layout == Layout::rows) return weighted_moments_rows_of<T, of_rows>(t);
-    weighted_moments_cols_of<T, of_rows>(t);
+    if constexpr (layout == Layout::rows) return weighted_moments_of_rows<T, of_rows>(t);
+    weighted_moments_of_cols<T, of_rows>(t);
   });
 }
 

@@ -95,7 +95,7 @@ void errors() {
     bnpp::batch_norm(args);
     expect(false, "a wrong shape is refused");
   } catch (const bnpp::ValueError& error) {
-    std::printf("refused: %s\n", error.what());
+    expect(std::string(error.what()).rfind("batch_norm: y", 0) == 0, "the refusal names y");
   }
 }
 
