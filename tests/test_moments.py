@@ -85,6 +85,47 @@ def test_parts_of_very_different_means(dtype):
         assert_one_ulp(sum(parts), whole)
 
 
+def smooth(values, axis, by=0.95):
+    """Neighbours along an axis that are alike, as in feature maps; mean and variance stay."""
+    values = np.moveaxis(values, axis, 0).copy()
+    for i in range(1, len(values)):
+        values[i] = by * values[i - 1] + np.sqrt(1 - by**2) * values[i]
+    return np.moveaxis(values, 0, axis)
+
+
+FEW_DEVIATIONS = {
+    "columns": lambda rng, n: rng.standard_normal((30 * n, 8)),
+    "narrow columns": lambda rng, n: rng.standard_normal((100 * n, 3)),
+    "short planes": lambda rng, n: rng.standard_normal((n, 8, 7, 7)),
+    "planes": lambda rng, n: rng.standard_normal((n, 4, 40, 40)),
+    "smooth columns": lambda rng, n: smooth(rng.standard_normal((30 * n, 8)), 0),
+    "smooth short planes": lambda rng, n: smooth(smooth(rng.standard_normal((n, 8, 7, 7)), 2), 3),
+    "smooth planes": lambda rng, n: smooth(smooth(rng.standard_normal((n, 4, 40, 40)), 2), 3),
+}
+
+
+@pytest.mark.parametrize("mean", [0, 1, 2, 3, 3.5, 4, 6, 10])
+@pytest.mark.parametrize("kind", FEW_DEVIATIONS)
+def test_means_of_a_few_standard_deviations(kind, mean, dtype):
+    """Where 0 might do for a shift, and where values near the first ones are not like all others.
+
+    Sums about a shift that is a standard deviation off have two units of rounding in a thousandth of short parts.
+    """
+    rng = np.random.default_rng(int(10 * mean))
+    units = []
+    for n in rng.integers(4, 40, 20):
+        x = (FEW_DEVIATIONS[kind](rng, n) + mean).astype(dtype)
+        whole, cut = bnpp.moments(x), rng.integers(1, len(x))
+        for parts in ([x[:cut], x[cut:]], np.array_split(x, 4)):
+            m = sum(map(bnpp.moments, parts))
+            units.append(np.abs(m.m2 - whole.m2) / np.spacing(whole.m2))
+            scale = np.sqrt(whole.mean**2 + whole.m2 / whole.count)
+            assert np.all(np.abs(m.mean - whole.mean) <= np.spacing(scale))
+    units = np.concatenate(units)
+    assert units.max() <= 2
+    assert np.count_nonzero(units > 1) <= 1
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 40000), (70000, 3)])
 def test_the_order_fixed_the_bits_are(shape, dtype):
     x = data(Case(shape, 1, ""), dtype, mean=1e5)[0]

@@ -30,6 +30,7 @@ def _run(args: argparse.Namespace) -> None:
         min_time=args.min_time or (1e-4 if quick else 5e-3),
         peers=tuple(peer for peer in args.peers if peer != "bnpp"),
         layouts=tuple(args.layouts),
+        values=args.values,
     )
     if args.family is not None:
         machine, records = run.run_family(family.choose(args.family), settings)
@@ -116,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=usable_cores())
     dtypes = ["float32", "float64", "float16", "bfloat16"]
     run.add_argument("--dtype", choices=dtypes, default="float32")
+    run.add_argument(
+        "--values",
+        choices=["noise", "smooth"],
+        default="noise",
+        help="of x: independent, or alike where they are neighbours, as in feature maps",
+    )
     run.add_argument("--batch", type=int, help="of the networks: 32, or 2 with --quick")
     run.add_argument("--rounds", type=int, help="samples of each call: 21, or 3 with --quick")
     run.add_argument(

@@ -34,15 +34,18 @@ class Problem:
     The vectors are float32 where the tensor is float16 or bfloat16, as in all frameworks.
     """
 
-    def __init__(self, shape: tuple[int, ...], layout: str, dtype: str, threads: int):
+    def __init__(
+        self, shape: tuple[int, ...], layout: str, dtype: str, threads: int, values: str = "noise"
+    ):
         self.layout = layout
         self.dtype = dtype
         self.threads = threads
         self.axis = len(shape) - 1 if layout == "nhwc" else 1
         channels = shape[self.axis]
         rng = np.random.default_rng(0)
-        self.x = _random(rng, shape, dtype)
-        self.dy = _random(rng, shape, dtype)
+        images = [d for d in range(1, len(shape)) if d != self.axis and values == "smooth"]
+        self.x = _random(rng, shape, dtype, images)
+        self.dy = _random(rng, shape, dtype, [])
         vectors = rng.uniform(0.5, 1.5, (4, channels))
         self.gamma, self.beta, self.mean, self.var = vectors.astype(
             np.float64 if dtype == "float64" else np.float32
@@ -54,8 +57,15 @@ class Problem:
         return tuple(d for d in range(self.x.ndim) if d != self.axis)
 
 
-def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+def _random(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: str, smooth: list[int]
+) -> Array:
     values = rng.standard_normal(shape, np.float64 if dtype == "float64" else np.float32)
+    # Along these axes neighbours correlate by 0.95, as pixels of feature maps do.
+    for axis in smooth:
+        rows = np.moveaxis(values, axis, 0)
+        for i in range(1, len(rows)):
+            rows[i] = 0.95 * rows[i - 1] + np.sqrt(1 - 0.95**2) * rows[i]
     if dtype == "bfloat16":
         return values.astype(importlib.import_module("ml_dtypes").bfloat16)
     return values.astype(dtype, copy=False)

@@ -31,6 +31,7 @@ class Settings:
     min_time: float
     peers: tuple[str, ...]
     layouts: tuple[str, ...]
+    values: str = "noise"
 
 
 def run_family(cases: list[family.Case], settings: Settings) -> tuple[dict[str, Any], list[Record]]:
@@ -83,7 +84,7 @@ def _progress(cases: list[tuple[str, T]]) -> Iterator[tuple[str, T]]:
 
 def _measure(layer: Layer, layout: str, found: list[str], settings: Settings) -> list[Record]:
     shape = layer.shape(layout, settings.batch)
-    problem = Problem(shape, layout, settings.dtype, settings.threads)
+    problem = Problem(shape, layout, settings.dtype, settings.threads, settings.values)
     calls = {
         (variant.peer, what): call
         for variant in _checked(list(peers.variants(found, problem)))

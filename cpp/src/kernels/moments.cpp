@@ -56,9 +56,9 @@ void moments_of_rows(const MomentsTile& t) {
     if (sizeof(T) == sizeof(double) || shift != 0) return sum_rows<T, false>(t, shift);
     sum_rows<T, true>(t, 0);
   };
-  sum(first_row_shift(static_cast<const T*>(t.x), t.cols));
+  sum(shift_apart(static_cast<const T*>(t.x), Apart(t.rows, t.cols, t.x_stride)));
   const auto n = static_cast<double>(t.rows * t.cols);
-  if (poor_shift<T>(*t.sums.shift, *t.sums.s1, *t.sums.s2, n)) {
+  if (poor_shift<T>(*t.sums.s1, *t.sums.s2, n)) {
     sum(as_shift<T>(*t.sums.shift + *t.sums.s1 / n));
   }
 }
@@ -67,8 +67,9 @@ template <class T>
 inline void first_column_shifts(const MomentsTile& t, const T* x, const Piece& piece,
                                 ColumnSums& sums) {
   if (t.repeat > 1) {
+    const Apart where(t.rows, t.repeat, t.x_stride);
     for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
-      const double shift = first_row_shift(x + c * t.repeat, t.repeat);
+      const double shift = shift_apart(x + c * t.repeat, where);
       for (std::ptrdiff_t k = 0; k < t.repeat; ++k) sums.shift[c * t.repeat + k] = shift;
     }
     return;
@@ -79,7 +80,7 @@ inline void first_column_shifts(const MomentsTile& t, const T* x, const Piece& p
     const Vec first = load(x + j, lanes);
     Vec rest = splat(0), square = splat(0);
     for (std::ptrdiff_t i = 1; i < n; ++i) {
-      const Vec d = load(x + i * t.x_stride + j, lanes) - first;
+      const Vec d = load(x + t.rows * i / n * t.x_stride + j, lanes) - first;
       rest = rest + d;
       square = square + d * d;
     }
@@ -189,7 +190,7 @@ void moments_narrow(const MomentsTile& t, std::ptrdiff_t joined) {
   sum_narrow<T>(t, joined, columns);
   bool again = false;
   for (std::ptrdiff_t c = 0; c < t.cols; ++c) {
-    if (!poor_shift<T>(t.sums.shift[c], t.sums.s1[c], t.sums.s2[c], n)) continue;
+    if (!poor_shift<T>(t.sums.s1[c], t.sums.s2[c], n)) continue;
     columns.shift[c] = as_shift<T>(t.sums.shift[c] + t.sums.s1[c] / n);
     again = true;
   }
@@ -213,7 +214,7 @@ void moments_of_cols(const MomentsTile& tile) {
       const std::ptrdiff_t left = piece.channels - c, channels = left < vector ? left : vector;
       bool again = false;
       for (std::ptrdiff_t k = piece.channel + c; k < piece.channel + c + channels; ++k) {
-        again = again || poor_shift<T>(t.sums.shift[k], t.sums.s1[k], t.sums.s2[k], n);
+        again = again || poor_shift<T>(t.sums.s1[k], t.sums.s2[k], n);
       }
       if (again) {
         sum_channels_again<T>(

@@ -23,6 +23,9 @@ BNPP_INLINE void for_each_rows(std::ptrdiff_t rows, Body body) {
 
 // Values whose mean is the shift of a row.
 constexpr std::ptrdiff_t kRowShiftValues = 4;
+// A row's shift may be 0 where the square of the mean is at most so much of the mean square about
+// its first value.
+constexpr double kRowNearZero = 2;
 // The part of n * sum (x - K)^2 that (sum (x - K))^2 may be: M2 is the rest, with four bits less.
 constexpr double kRowShiftPart = 15.0 / 16;
 
@@ -38,7 +41,7 @@ inline double row_shift(const T* x, std::ptrdiff_t cols) {
     square += d * d;
   }
   const double share = 1 / static_cast<double>(n), mean = values[0] + rest * share;
-  if (mean * mean <= kNearZero * square * share) return 0;
+  if (mean * mean <= kRowNearZero * square * share) return 0;
   return as_shift<T>(mean);
 }
 

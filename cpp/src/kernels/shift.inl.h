@@ -1,4 +1,7 @@
 // The shift K about which sums of values are taken, and whether it proved a good one.
+//
+// K is the mean of a few values that lie apart: neighbours in feature maps are alike, and their
+// mean may be a standard deviation and more from that of all.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -7,24 +10,27 @@ namespace {
 // Values whose mean is the shift of a column; a row takes one vector.
 constexpr std::ptrdiff_t kShiftRows = 8;
 
-// K may be 0 where that is at most so many (squared) standard deviations from the first values.
-// Sums about 0 are good to twice that and more: in all M2 has four bits less than float64.
-constexpr double kNearZero = 2;
+// M2 = s2 - s1^2 / n may be a third of s2 at least, where K is 1.4 standard deviations off: so the
+// rounding of s2 stays below a unit of M2, and parts of data add up to the whole.
+constexpr double kShiftPart = 2.0 / 3;
+// K may be 0 where the square of the mean is at most so much of the mean square about one of the
+// values, which is twice their variance: then kShiftPart holds as well.
+constexpr double kNearZero = 1;
 // Whether the sums of n values about K deserve a second pass.
 template <class T>
-inline bool poor_shift(double shift, double s1, double s2, double n) {
-  return sizeof(T) == sizeof(double) || s1 * s1 > (shift == 0 ? 15.0 / 16 : 0.5) * n * s2;
+inline bool poor_shift(double s1, double s2, double n) {
+  return sizeof(T) == sizeof(double) || s1 * s1 > kShiftPart * n * s2;
 }
 // Whether one of these channels may have such a shift; if not, none has.
 template <class T>
 inline bool some_poor_shift(const BlockSums& sums, std::ptrdiff_t begin, std::ptrdiff_t channels,
                             double n) {
   if constexpr (sizeof(T) == sizeof(double)) return true;
-  const Vec half = splat(0.5 * n);
+  const Vec most = splat(kShiftPart * n);
   unsigned poor = 0;
   for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
     const Vec s1 = load(sums.s1 + begin + c, lanes), s2 = load(sums.s2 + begin + c, lanes);
-    poor |= to_bits(positive(s1 * s1 - half * s2));
+    poor |= to_bits(positive(s1 * s1 - most * s2));
   });
   return poor != 0;
 }
@@ -46,12 +52,29 @@ inline Vec shift_of(Vec mean, Vec square) {
   return choose(positive(mean * mean - splat(kNearZero) * square), as_shift<T>(mean), splat(0));
 }
 
+// Where up to a vector of values lies, spread over rows of `cols` columns.
+struct Apart {
+  std::ptrdiff_t n, at[kLanes];
+
+  Apart(std::ptrdiff_t rows, std::ptrdiff_t cols, std::ptrdiff_t stride) {
+    const std::ptrdiff_t all = rows * cols;
+    n = all < kLanes ? all : kLanes;
+    for (std::ptrdiff_t k = 0; k < n; ++k) {
+      // Of many rows a value each, along a diagonal.
+      const std::ptrdiff_t column = rows >= n ? cols * k / n : all * k / n % cols;
+      at[k] = rows * k / n * stride + column;
+    }
+  }
+};
+
+// The shift for the values that begin at x.
 template <class T>
-inline double first_row_shift(const T* x, std::ptrdiff_t cols) {
-  const std::ptrdiff_t n = cols < kLanes ? cols : kLanes;
-  const Vec values = n < kLanes ? load(x, Some{n}) : load(x);
-  const double first = first_lane(values), share = 1.0 / static_cast<double>(n);
-  const Vec d = first_of(values - splat(first), n, splat(0));
+inline double shift_apart(const T* x, const Apart& where) {
+  T apart[kLanes] = {};
+  for (std::ptrdiff_t k = 0; k < where.n; ++k) apart[k] = x[where.at[k]];
+  const Vec values = load(apart);
+  const double first = first_lane(values), share = 1.0 / static_cast<double>(where.n);
+  const Vec d = first_of(values - splat(first), where.n, splat(0));
   const double mean = first + sum(d) * share, square = sum(d * d) * share;
   return first_lane(shift_of<T>(splat(mean), splat(square)));
 }

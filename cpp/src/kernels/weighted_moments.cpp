@@ -25,7 +25,7 @@ inline double weighted_run_shift(const WeightedMomentsTile& t, std::ptrdiff_t co
   for (std::ptrdiff_t i = 0; i < t.tile.rows && (per_row || i < kShiftRows);
        ++i, x += t.tile.x_stride) {
     if constexpr (per_row) {
-      if (weights.of_row(i) > 0) return first_row_shift(x, cols);
+      if (weights.of_row(i) > 0) return shift_apart(x, Apart(1, cols, 0));
     } else {
       const Vec w = weights.at(i, column, Some{n});
       const double total = sum(w);
@@ -61,7 +61,7 @@ template <class T, bool per_row>
 void weighted_moments_of_rows(const WeightedMomentsTile t) {
   sum_weighted_rows<T, per_row>(t, weighted_run_shift<T, per_row>(t, 0, t.tile.cols));
   const BlockSums& sums = t.tile.sums;
-  if (*t.count > 0 && poor_shift<T>(*sums.shift, *sums.s1, *sums.s2, *t.count)) {
+  if (*t.count > 0 && poor_shift<T>(*sums.s1, *sums.s2, *t.count)) {
     sum_weighted_rows<T, per_row>(t, as_shift<T>(*sums.shift + *sums.s1 / *t.count));
   }
 }
@@ -85,7 +85,9 @@ inline void first_weighted_shifts(const WeightedMomentsTile& tile, const Piece& 
         const T* x = static_cast<const T*>(t.x) + column;
         std::ptrdiff_t k = 0;
         while (k < t.rows && !(weights.of_row(row_of<true>(tile, k)) > 0)) ++k;
-        if (k < t.rows) shift = first_row_shift(x + row_of<true>(tile, k) * t.x_stride, t.repeat);
+        if (k < t.rows) {
+          shift = shift_apart(x + row_of<true>(tile, k) * t.x_stride, Apart(1, t.repeat, 0));
+        }
       } else {
         shift = weighted_run_shift<T, false>(tile, column, t.repeat);
       }
@@ -98,7 +100,7 @@ inline void first_weighted_shifts(const WeightedMomentsTile& tile, const Piece& 
   for_each_vector(piece.cols, [&](std::ptrdiff_t j, auto lanes) {
     Vec sum = splat(0), total = splat(0);
     for (std::ptrdiff_t k = 0; k < n; ++k) {
-      const std::ptrdiff_t i = row_of<per_row>(tile, k);
+      const std::ptrdiff_t i = row_of<per_row>(tile, t.rows * k / n);
       const Vec w = weights.at(i, piece.begin + j, lanes);
       Vec d, d2;
       weighted_terms(load(x + i * t.x_stride + j, lanes), splat(0), w, d, d2);
@@ -162,7 +164,7 @@ void weighted_moments_of_cols(const WeightedMomentsTile t) {
       bool again = false;
       for (std::ptrdiff_t k = piece.channel + c; k < piece.channel + c + channels; ++k) {
         const double n = t.count[k * t.count_step];
-        again = again || (n > 0 && poor_shift<T>(sums.shift[k], sums.s1[k], sums.s2[k], n));
+        again = again || (n > 0 && poor_shift<T>(sums.s1[k], sums.s2[k], n));
       }
       if (again) {
         sum_weighted_channels_again<T, per_row>(
