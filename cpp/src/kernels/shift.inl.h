@@ -10,8 +10,8 @@ namespace {
 // Values whose mean is the shift of a column; a row takes one vector.
 constexpr std::ptrdiff_t kShiftRows = 8;
 
-// M2 = s2 - s1^2 / n may be a third of s2 at least, where K is 1.4 standard deviations off: so the
-// rounding of s2 stays below a unit of M2, and parts of data add up to the whole.
+// M2 = s2 - s1^2 / n is at least a third of s2, which it is where K is 1.4 standard deviations off:
+// so s2's rounding counts three times in M2 at most. That is one unit of M2, and rarely two.
 constexpr double kShiftPart = 2.0 / 3;
 // K may be 0 where the square of the mean is at most so much of the mean square about one of the
 // values, which is twice their variance: then kShiftPart holds as well.
