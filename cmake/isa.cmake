@@ -14,6 +14,8 @@ set(BNPP_KERNEL_OPTIONS -ffp-contract=off -fno-math-errno -fno-trapping-math -fn
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # Where each variable of these units lies takes longer to write down than all the rest.
   list(APPEND BNPP_KERNEL_OPTIONS -fno-var-tracking)
+  # What a tile has is asked once for a block of vectors: a copy of the loop for each answer is no faster.
+  list(APPEND BNPP_KERNEL_OPTIONS -fno-unswitch-loops)
   # g++ 12 warns of its own intrinsics.
   list(APPEND BNPP_KERNEL_OPTIONS -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()

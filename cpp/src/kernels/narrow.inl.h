@@ -2,7 +2,7 @@
 // taken as one row, whose columns have their channel's parameters. Sums of such columns are folded
 // in halves to those of the channels. Rows that do not follow upon each other are added up one by
 // one to the same columns, so that no bit depends on where they lie; so are those whose mask bits
-// fill no whole bytes. Maps of either go row by row.
+// fill no whole bytes.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -17,21 +17,6 @@ inline std::ptrdiff_t rows_joined(std::ptrdiff_t rows, std::ptrdiff_t cols) {
   while (2 * k * cols <= kJoinedColumns && 2 * k * kJoinedRows <= rows) k *= 2;
   return k;
 }
-// The same in maps, of a tile that is one run.
-template <class Tile>
-inline std::ptrdiff_t rows_joined_in_map(const Tile& t) {
-  return t.repeat == 1 && is_narrow(t.cols) ? rows_joined(t.rows, t.cols) : 1;
-}
-
-// A tile's rows, `joined` of them as one, and what is left of them as a shorter row.
-struct JoinedRows {
-  std::ptrdiff_t rows, cols, rest_cols;
-};
-template <class Tile>
-inline JoinedRows join_rows(const Tile& t, std::ptrdiff_t joined) {
-  return {t.rows / joined, joined * t.cols, t.rows % joined * t.cols};
-}
-
 // One number for each column of joined rows.
 struct alignas(64) JoinedColumns {
   double at[kJoinedColumns + kLanes];

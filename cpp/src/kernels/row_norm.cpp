@@ -111,7 +111,7 @@ void row_affine_tile(const RowAffineTile t) {
         put<how>(y + r * t.y_stride + j, xh * gamma + beta, lanes);
       }
     };
-    for_each_vector_after(how == Store::lines ? stream_head<Store::lines>(y) : 0, t.cols, vector);
+    for_each_vector_after(how == Store::lines ? stream_head(y, Store::lines) : 0, t.cols, vector);
   });
   if constexpr (how == Store::lines) fence();
 }
@@ -209,7 +209,7 @@ void row_grad_input_tile(const RowGradInputTile t) {
       join_columns<T>(t.dbeta, t.dbeta_low, column, g, some);
     };
     for_each_vector_after(
-        how == Store::lines ? stream_head<Store::lines>(dx + first * t.dx_stride) : 0, t.cols,
+        how == Store::lines ? stream_head(dx + first * t.dx_stride, Store::lines) : 0, t.cols,
         vector);
   });
   if constexpr (how == Store::lines) fence();

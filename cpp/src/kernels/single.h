@@ -221,6 +221,17 @@ struct Arithmetic<Single> {
   }
 };
 
+inline unsigned positive_bits(Single v) { return bits_of_less(splat_single(0), v); }
+inline Single keep(Single v, unsigned bits) {
+#if defined(__AVX512F__)
+  v.p[0] = reinterpret_cast<SinglePart>(
+      _mm512_maskz_mov_ps(static_cast<__mmask16>(bits), reinterpret_cast<__m512>(v.p[0])));
+  return v;
+#else
+  return choose(Arithmetic<Single>::mask(bits), v, splat_single(0));
+#endif
+}
+
 // Loaded as what the first argument is.
 template <class V, class T, class Lanes>
 inline V load_like(const V&, const T* from, Lanes lanes) {

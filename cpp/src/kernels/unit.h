@@ -21,7 +21,7 @@
 #include "kernels/single_halves.h"
 #include "kernels/walk.inl.h"
 #include "kernels/narrow.inl.h"
-#include "kernels/small.inl.h"
+#include "kernels/maps.inl.h"
 #include "kernels/sums.inl.h"
 #include "kernels/shift.inl.h"
 #include "kernels/gradient.inl.h"

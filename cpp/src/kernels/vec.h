@@ -314,21 +314,41 @@ inline unsigned load_bits(const std::uint8_t* from, Full) {
 inline unsigned load_bits(const std::uint8_t* from, Some some) {
   return static_cast<unsigned>(some.n > 8 ? from[0] | from[1] << 8 : from[0]);
 }
-template <class Lanes>
-inline Mask load_mask(const std::uint8_t* from, Lanes lanes) {
-  return mask_from_bits(load_bits(from, lanes));
+inline void store_bits(std::uint8_t* to, unsigned bits, Full) {
+  const std::uint8_t bytes[] = {static_cast<std::uint8_t>(bits),
+                                static_cast<std::uint8_t>(bits >> 8)};
+  __builtin_memcpy(to, bytes, 2);
 }
-template <class M>
-inline void store_mask(std::uint8_t* to, M m, Full) {
-  const unsigned bits = to_bits(m);
-  to[0] = static_cast<std::uint8_t>(bits);
-  to[1] = static_cast<std::uint8_t>(bits >> 8);
-}
-template <class M>
-inline void store_mask(std::uint8_t* to, M m, Some some) {
-  const unsigned bits = to_bits(m) & ((1u << some.n) - 1u);
+inline void store_bits(std::uint8_t* to, unsigned bits, Some some) {
+  bits &= (1u << some.n) - 1u;
   to[0] = static_cast<std::uint8_t>(bits);
   if (some.n > 8) to[1] = static_cast<std::uint8_t>(bits >> 8);
+}
+// The lanes above 0, bit by bit; and v where its bit is set, else 0. g++ 12 makes a vector of a mask
+// and a mask of that again where it is not told.
+inline unsigned positive_bits(Vec v) {
+#if defined(__AVX512F__)
+  unsigned bits = 0;
+  for (int i = 0; i < kParts; ++i) {
+    const unsigned part =
+        _mm512_cmp_pd_mask(reinterpret_cast<__m512d>(v.p[i]), _mm512_setzero_pd(), _CMP_GT_OQ);
+    bits |= part << (i * kPartLanes);
+  }
+  return bits;
+#else
+  return to_bits(positive(v));
+#endif
+}
+inline Vec keep(Vec v, unsigned bits) {
+#if defined(__AVX512F__)
+  for (int i = 0; i < kParts; ++i) {
+    v.p[i] = reinterpret_cast<Part>(_mm512_maskz_mov_pd(
+        static_cast<__mmask8>(bits >> (i * kPartLanes)), reinterpret_cast<__m512d>(v.p[i])));
+  }
+  return v;
+#else
+  return choose(mask_from_bits(bits), v, splat(0));
+#endif
 }
 
 // a + b = sum + error, exactly (Knuth). The error of an Inf is NaN.

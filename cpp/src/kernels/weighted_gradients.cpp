@@ -52,55 +52,50 @@ void weighted_grad_sums_of(const WeightedGradSumsTile tile) {
   }
 }
 
-template <class T, Layout layout, bool per_row, bool has_mask, Store how>
-void weighted_grad_input_of(const WeightedGradInputTile tile) {
-  const GradInputTile& t = tile.tile;
-  const T* dy = static_cast<const T*>(t.dy);
-  const T* x = static_cast<const T*>(t.x);
-  T* dx = static_cast<T*>(t.dx);
-  T* dresidual = static_cast<T*>(t.dresidual);
-  const TileWeights<T, per_row> weights(tile.weights);
-  const double* const values[] = {t.center, t.a, t.b, t.c};
-  const auto element = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes,
-                           const Params<4>& params) BNPP_INLINE_LAMBDA {
-    const auto& [center, a, b, c] = params.p;
-    const Vec g = masked_gradient<T, has_mask>(dy + i * t.dy_stride + j,
-                                               t.mask + i * t.mask_stride + j / 8, lanes);
-    Vec d = a * g;
-    // Whole runs without weight need no x.
-    if (layout == Layout::cols || !per_row || weights.of_row(i) > 0) {
-      const Vec w = weights.at(i, j, lanes);
-      const Vec part = w * (b * (load(x + i * t.x_stride + j, lanes) - center) + c);
-      d = d + choose(positive(w), part, splat(0));
-    }
-    if (dresidual != nullptr) store(dresidual + i * t.dresidual_stride + j, g, lanes);
-    put<how>(dx + i * t.dx_stride + j, d, lanes);
-  };
-  const auto foresee = [&](std::ptrdiff_t i, std::ptrdiff_t j) BNPP_INLINE_LAMBDA {
-    prefetch(dy + i * t.dy_stride + j);
-    prefetch(x + i * t.x_stride + j);
-    if (how == Store::cached) prefetch(dx + i * t.dx_stride + j);
-  };
-  if constexpr (how != Store::cached) {
-    // Row by row, as every row has its own weights.
-    walk_streamed<layout, how>(t, dx, t.dx_stride, values, element, foresee, false);
-    fence();
-  } else {
-    walk<layout>(t, values, element, foresee);
-  }
-}
+template <class Element>
+struct WeightedGradInput : GradientMapOf<Element, Vec> {
+  using T = Element;
+  using V = Vec;
+  const Weight<T>* w;
+  std::ptrdiff_t w_stride;
+  bool per_row;
 
-// Whether dx can be streamed: in layout cols if its rows begin on lines (or pieces), or all equally
-// far from them.
-template <Layout layout, Store how, class T>
-inline bool can_stream_weighted(const GradInputTile& t, const T* dx) {
-  if constexpr (layout == Layout::rows) {
-    return can_stream<layout, how>(t, dx, t.dx_stride, false);
+  WeightedGradInput(const WeightedGradInputTile& t, bool in_columns)
+      : GradientMapOf<T, Vec>(t.tile, in_columns),
+        w(static_cast<const Weight<T>*>(t.weights.w)),
+        w_stride(t.weights.w_stride),
+        per_row(t.weights.per_row) {}
+
+  template <std::ptrdiff_t count, class P, class Lanes>
+  BNPP_INLINE void terms(std::ptrdiff_t j, const P& params, Lanes lanes, V (&z)[count],
+                         V (&)[count]) const {
+    this->gradients(j, lanes, z);
+    const T* from = this->x + j;
+    for (std::ptrdiff_t k = 0; k < count; ++k) {
+      const auto& [center, a, b, c] = params[k].p;
+      const Vec of_row = splat(per_row ? static_cast<double>(*w) : 0);
+      const Vec weight = per_row ? of_row : load(w + j + k * kLanes, lanes);
+      const Vec part = weight * (b * (load(from + k * kLanes, lanes) - center) + c);
+      z[k] = a * z[k] + choose(positive(weight), part, splat(0));
+    }
   }
-  const std::ptrdiff_t head = stream_head<how>(dx);
-  return t.repeat == 1 && (t.mask == nullptr || head % 8 == 0) &&
-         (t.rows == 1 || stream_head<how>(dx + t.dx_stride) == head);
-}
+
+  bool one_run() const {
+    return !per_row && w_stride == this->cols && GradientMapOf<T, Vec>::one_run();
+  }
+  BNPP_INLINE void step(std::ptrdiff_t n) {
+    w += n * (per_row ? 1 : w_stride);
+    GradientMapOf<T, Vec>::step(n);
+  }
+  void move(std::ptrdiff_t n) {
+    w += n;
+    GradientMapOf<T, Vec>::move(n);
+  }
+  void set_strides(std::ptrdiff_t n) {
+    w_stride = n;
+    GradientMapOf<T, Vec>::set_strides(n);
+  }
+};
 
 }  // namespace
 
@@ -112,18 +107,9 @@ void weighted_grad_sums(const WeightedGradSumsTile& t) {
 
 template <class T, Layout layout>
 void weighted_grad_input(const WeightedGradInputTile& t) {
-  with_flag(t.weights.per_row, [&](auto per_row) {
-    with_flag(t.tile.mask != nullptr, [&](auto mask) {
-      constexpr bool has_mask = decltype(mask)::value;
-      constexpr Store how = has_mask ? Store::pieces : Store::lines;
-      const bool streamed = t.tile.stream && can_stream_weighted<layout, how>(
-                                                 t.tile, static_cast<const T*>(t.tile.dx));
-      with_flag(streamed, [&](auto stream) {
-        weighted_grad_input_of<T, layout, decltype(per_row)::value, has_mask,
-                               store_of<how, decltype(stream)>()>(t);
-      });
-    });
-  });
+  WeightedGradInput<T> map(t, layout == Layout::cols);
+  run_map(map, t.tile.mask != nullptr, t.tile.stream,
+          t.tile.ahead);
 }
 
 #define BNPP_UNIT(name, type)                                                          \
