@@ -68,8 +68,9 @@ bnpp::GradSumsTile grad_sums_tile(Tile& m) {
   const bool is_narrow = narrow(m);
   const View dy = m.gradient("dy"), x = m.x();
   const MaskView mask = m.random.chance(0.5) ? m.mask(Use::in, is_narrow) : MaskView{};
-  return {dy.data, x.data,   mask.data,   dy.stride,       x.stride,         mask.stride, m.rows,
-          m.cols,  m.repeat, m.centers(), m.sums("sum_g"), m.sums("sum_gx"), is_narrow};
+  return {dy.data,         x.data,           mask.data, dy.stride, x.stride,
+          mask.stride,     m.rows,           m.cols,    m.repeat,  m.centers(),
+          m.sums("sum_g"), m.sums("sum_gx"), ahead(m),  is_narrow};
 }
 Call grad_sums(Tile& m) { return call(m, &bnpp::Verbs::grad_sums, grad_sums_tile(m)); }
 Call weighted_grad_sums(Tile& m) {

@@ -33,8 +33,8 @@ struct Affine : MapOf<Element, MapVec<Element>, 3> {
         wide(t.wide) {
     if constexpr (Arithmetic<V>::is_single) {
       const std::ptrdiff_t n = this->channels();
-      this->all_fit =
-          !wide && all_moderate(t.center, n) && all_moderate(t.offset, n) && all_in_range(t.scale, n);
+      this->all_fit = !wide && all_moderate(t.center, n) && all_moderate(t.offset, n) &&
+                      all_in_range(t.scale, n);
     }
   }
   bool fits(std::ptrdiff_t c) const {
@@ -87,7 +87,9 @@ struct Affine : MapOf<Element, MapVec<Element>, 3> {
     if (this->how == Store::cached) prefetch(this->out + this->ask * this->out_stride + j);
   }
 
-  bool is_plain() const { return residual == nullptr && mask == nullptr && this->how == Store::cached && this->ask == 0; }
+  bool is_plain() const {
+    return residual == nullptr && mask == nullptr && this->how == Store::cached && this->ask == 0;
+  }
   void make_plain() {
     residual = nullptr;
     mask = nullptr;

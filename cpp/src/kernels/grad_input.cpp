@@ -16,20 +16,19 @@ struct GradInput : GradientMapOf<Element, MapVec<Element>> {
     if constexpr (Arithmetic<V>::is_single) {
       const std::ptrdiff_t n = this->channels();
       this->all_fit = all_in_range(t.a, n) &&
-                      (t.x == nullptr || (all_moderate(t.center, n) && all_moderate(t.c, n) &&
-                                          all_in_range(t.b, n)));
+                      (t.x == nullptr ||
+                       (all_moderate(t.center, n) && all_moderate(t.c, n) && all_in_range(t.b, n)));
     }
   }
   bool fits(std::ptrdiff_t channel) const {
     const auto& [center, a, b, c] = this->values;
     return is_in_range(a[channel]) &&
-           (this->x == nullptr || (is_moderate(center[channel]) && is_moderate(c[channel]) &&
-                                   is_in_range(b[channel])));
+           (this->x == nullptr ||
+            (is_moderate(center[channel]) && is_moderate(c[channel]) && is_in_range(b[channel])));
   }
   double exact(std::ptrdiff_t j, std::ptrdiff_t channel) const {
     const auto& [center, a, b, c] = this->values;
-    const bool through =
-        this->mask == nullptr || (this->mask[j / 8] >> j % 8 & 1) != 0;
+    const bool through = this->mask == nullptr || (this->mask[j / 8] >> j % 8 & 1) != 0;
     const double ag = a[channel] * (through ? to_double(this->dy[j]) : 0);
     if (this->x == nullptr) return ag;
     const double d = to_double(this->x[j]) - center[channel];

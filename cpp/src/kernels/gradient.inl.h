@@ -10,12 +10,54 @@ inline V masked(V g, const std::uint8_t* mask, Lanes lanes) {
   return keep(g, load_bits(mask, lanes));
 }
 
-template <class T, bool has_mask, class Lanes>
-inline Vec masked_gradient(const T* dy, const std::uint8_t* mask, Lanes lanes) {
-  const Vec g = load(dy, lanes);
-  if constexpr (has_mask) return masked(g, mask, lanes);
-  return g;
-}
+// Sums of g and something of x.
+template <class Element, int n>
+struct GradientSumsOf : SumsOf<Element, n> {
+  using T = Element;
+  static constexpr std::ptrdiff_t kPlain = 64;  // nothing of them is lost again in differences
+  const T *dy, *x;
+  const std::uint8_t* mask;
+  std::ptrdiff_t dy_stride, mask_stride;
+
+  GradientSumsOf(const GradSumsTile& t, const double* const (&numbers)[n])
+      : SumsOf<T, n>(sums_of<T, n>(t, t.x_stride, numbers, 0, t.cols / t.repeat)),
+        dy(static_cast<const T*>(t.dy)),
+        x(static_cast<const T*>(t.x)),
+        mask(t.mask),
+        dy_stride(t.dy_stride),
+        mask_stride(stride_of(t.mask, t.mask_stride)) {}
+
+  struct Row {
+    const T *dy, *x;
+    const std::uint8_t* mask;
+    std::ptrdiff_t i;
+  };
+  BNPP_INLINE Row row(std::ptrdiff_t i) const {
+    return {dy + i * dy_stride, x + i * this->stride, mask + i * mask_stride, i};
+  }
+  template <class Lanes>
+  BNPP_INLINE Part gradient(const Row& row, std::ptrdiff_t j, Lanes lanes) const {
+    const Part g = load_part(row.dy + j, lanes);
+    return mask == nullptr ? g : keep(g, bits_from(row.mask, j, lanes));
+  }
+  BNPP_INLINE void foresee(std::ptrdiff_t i, std::ptrdiff_t j) const {
+    prefetch(dy + i * dy_stride + j);
+    prefetch(x + i * this->stride + j);
+  }
+  bool one_run() const {
+    return are_one_run(this->cols, mask, mask_stride, this->stride, dy_stride);
+  }
+  // To every `step`-th row from the first given on.
+  void go_on(std::ptrdiff_t step, std::ptrdiff_t first) {
+    const Row begin = row(first);
+    dy = begin.dy;
+    x = begin.x;
+    mask = begin.mask;
+    dy_stride *= step;
+    mask_stride *= step;
+    this->stride *= step;
+  }
+};
 
 // dx of dy and x, and the residual's gradient, which is g itself.
 template <class Element, class Vector>
@@ -39,8 +81,7 @@ struct GradientMapOf : MapOf<Element, Vector, 4> {
         dresidual_stride(stride_of(t.dresidual, t.dresidual_stride)) {}
 
   template <std::ptrdiff_t count, class Lanes>
-  BNPP_INLINE void gradients(std::ptrdiff_t j, Lanes lanes,
-                             V (&g)[count]) const {
+  BNPP_INLINE void gradients(std::ptrdiff_t j, Lanes lanes, V (&g)[count]) const {
     const T* from = dy + j;
     for (std::ptrdiff_t k = 0; k < count; ++k) g[k] = load_like(g[k], from + k * kLanes, lanes);
     if (mask == nullptr) return;
@@ -62,7 +103,9 @@ struct GradientMapOf : MapOf<Element, Vector, 4> {
     if (this->how == Store::cached) prefetch(this->out + this->ask * this->out_stride + j);
   }
 
-  bool is_plain() const { return dresidual == nullptr && mask == nullptr && this->how == Store::cached && this->ask == 0; }
+  bool is_plain() const {
+    return dresidual == nullptr && mask == nullptr && this->how == Store::cached && this->ask == 0;
+  }
   void make_plain() {
     dresidual = nullptr;
     mask = nullptr;

@@ -4,7 +4,8 @@
 //
 // There are two shapes. Runs: `repeat` columns of a row are a channel, whose numbers stay in
 // registers; vectors that cross the border of two channels have the numbers of both. Columns, and
-// runs shorter than a vector: numbers are those of columns, and several rows share one load of them.
+// runs shorter than a vector: numbers are those of columns, and several rows share one load of
+// them.
 //
 // Which lanes are float32 arithmetic, and which float64, each decides by itself, so that no bit
 // depends on the rest of its vector or tile. Halves: a term is rounded three times, by 2^-24 of
@@ -268,7 +269,8 @@ struct Place {
   std::ptrdiff_t i, j;
 };
 
-// Runs from a place on, to where a vector has lanes for float64, or a row of a streamed output ends.
+// Runs from a place on, to where a vector has lanes for float64, or a row of a streamed output
+// ends.
 template <bool plain, class M>
 BNPP_OUT_OF_LINE Place map_runs(const M& map, const NumbersOf<M>& all, Place at) {
   using V = typename M::V;
@@ -380,7 +382,7 @@ void walk_columns(const M& m, const NumbersOf<M>& numbers) {
   const bool alike = m.out_stride * static_cast<std::ptrdiff_t>(sizeof(typename M::T)) % 4096 == 0;
   const std::ptrdiff_t tall = one_by_one || !m.all_fit ? 1 : alike ? 2 : kTall;
   for (Place at = {0, 0}; at.i < m.rows;) {
-    if (std::ptrdiff_t head = m.head(at.i); at.j == 0 && head > 0)  {
+    if (std::ptrdiff_t head = m.head(at.i); at.j == 0 && head > 0) {
       map_edge(m, numbers, at.i, 0, head);
       at.j = head;
     }
@@ -409,8 +411,7 @@ void walk_map(const M& m) {
   const bool columns = m.in_columns();
   const std::ptrdiff_t channels = m.channels(), repeat = columns ? m.repeat : 1;
   for (int k = 0; k < M::kParams; ++k) {
-    numbers.columns[k] =
-        spread_channels(m.values[k], {0, channels * repeat, 0, channels}, repeat, held[k].at);
+    numbers.columns[k] = spread_channels(m.values[k], channels, repeat, held[k].at);
   }
   columns ? walk_columns(m, numbers) : walk_runs(m, numbers);
 }

@@ -219,6 +219,22 @@ inline HalfBits narrow<float16>(Part p) {
   __builtin_memcpy(&n, &half, sizeof(n));
   return n;
 }
+#else
+// By the formulas of half.h.
+template <>
+inline Part widen<bfloat16>(HalfBits n) {
+  const FloatBits bits = __builtin_convertvector(n, FloatBits) << 16;
+  return widen<float>(reinterpret_cast<Narrow<float>>(bits));
+}
+template <>
+inline Part widen<float16>(HalfBits n) {
+  const PartBits half = __builtin_convertvector(n, PartBits);
+  const PartBits magnitude = (half & 0x7fff) << 42;
+  const Part scaled = reinterpret_cast<Part>(magnitude) * 0x1p1008;
+  const PartBits no_number = ((half & 0x7c00) == 0x7c00) & std::int64_t{0x7ff} << 52;
+  return reinterpret_cast<Part>(reinterpret_cast<PartBits>(scaled) | (half & 0x8000) << 48 |
+                                no_number);
+}
 #endif
 #endif
 
@@ -237,6 +253,32 @@ constexpr bool kHasMaskedAccess<double> = true;
 #endif
 #if defined(__AVX512F__)
 inline __mmask8 first_lanes(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
+template <>
+constexpr bool kHasMaskedAccess<float16> = true;
+template <>
+constexpr bool kHasMaskedAccess<bfloat16> = true;
+inline HalfBits load_first_halves(const void* from, int n) {
+  return reinterpret_cast<HalfBits>(_mm_maskz_loadu_epi16(first_lanes(n), from));
+}
+inline void store_first_halves(void* to, HalfBits part, int n) {
+  _mm_mask_storeu_epi16(to, first_lanes(n), reinterpret_cast<__m128i>(part));
+}
+template <>
+inline Narrow<float16> load_first(const float16* from, int n) {
+  return load_first_halves(from, n);
+}
+template <>
+inline Narrow<bfloat16> load_first(const bfloat16* from, int n) {
+  return load_first_halves(from, n);
+}
+template <>
+inline void store_first(float16* to, Narrow<float16> part, int n) {
+  store_first_halves(to, part, n);
+}
+template <>
+inline void store_first(bfloat16* to, Narrow<bfloat16> part, int n) {
+  store_first_halves(to, part, n);
+}
 template <>
 inline Narrow<float> load_first(const float* from, int n) {
   return reinterpret_cast<Narrow<float>>(_mm256_maskz_loadu_ps(first_lanes(n), from));
@@ -277,5 +319,74 @@ inline void store_first(double* to, Narrow<double> part, int n) {
   _mm256_maskstore_pd(to, first_lanes(n), reinterpret_cast<__m256d>(part));
 }
 #endif
+
+// How many lanes an access touches: all, or the first n > 0.
+struct Full {
+  static constexpr bool whole = true;
+};
+struct Some {
+  static constexpr bool whole = false;
+  std::ptrdiff_t n;
+};
+
+// Up to kLanes items, without a call.
+template <int piece, class T>
+inline void copy_piece(T*& to, const T*& from, std::ptrdiff_t n) {
+  if ((n & piece) == 0) return;
+  __builtin_memcpy(to, from, piece * sizeof(T));
+  to += piece;
+  from += piece;
+}
+template <class T>
+inline void copy_some(T* to, const T* from, std::ptrdiff_t n) {
+  copy_piece<kLanes>(to, from, n);
+  copy_piece<8>(to, from, n);
+  copy_piece<4>(to, from, n);
+  copy_piece<2>(to, from, n);
+  copy_piece<1>(to, from, n);
+}
+
+// One part, or what there is of it: the others are 0, or not stored.
+template <class T>
+inline Part load_part(const T* from, Full = {}) {
+  Narrow<T> part;
+  __builtin_memcpy(&part, from, sizeof(part));
+  return widen<T>(part);
+}
+template <class T>
+inline Part load_part(const T* from, Some some) {
+  if (some.n >= kPartLanes) return load_part(from);
+  if constexpr (kHasMaskedAccess<T>) {
+    return widen<T>(load_first<T>(from, static_cast<int>(some.n)));
+  } else {
+    T buffer[kPartLanes] = {};
+    copy_some(buffer, from, some.n);
+    return load_part(buffer);
+  }
+}
+inline void store_part(double* to, Part part, Full = {}) {
+  __builtin_memcpy(to, &part, sizeof(part));
+}
+inline void store_part(double* to, Part part, Some some) {
+  if (some.n >= kPartLanes) return store_part(to, part);
+  double buffer[kPartLanes];
+  store_part(buffer, part);
+  copy_some(to, buffer, some.n);
+}
+// The first n lanes of v, and 0 in the others.
+inline Part first_of(Part v, Full) { return v; }
+inline Part first_of(Part v, Some some) {
+  return some.n >= kPartLanes ? v : choose(from_bits((1u << some.n) - 1u, 0), v, spread(0));
+}
+// v where its bit is set, else 0.
+inline Part keep(Part v, unsigned bits) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Part>(
+      _mm512_maskz_mov_pd(static_cast<__mmask8>(bits), reinterpret_cast<__m512d>(v)));
+#else
+  return choose(from_bits(bits, 0), v, spread(0));
+#endif
+}
+inline PartBits finite(Part v) { return v - v == 0.0; }
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

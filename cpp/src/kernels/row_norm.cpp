@@ -21,6 +21,65 @@ BNPP_INLINE void for_each_rows(std::ptrdiff_t rows, Body body) {
   }
 }
 
+// Additions to a plain sum.
+constexpr int kAddsAPart = 8;
+
+struct LaneSum {
+  Vec hi = splat(0), lo = splat(0);
+  BNPP_INLINE void add(Vec v) {
+    Vec error;
+    hi = two_sum(hi, v, error);
+    lo = lo + error;
+  }
+};
+
+// The plain sums of kAddsAPart terms, and the pairs they join.
+struct RowSums {
+  Vec part1 = splat(0), part2 = splat(0);
+  int adds = 0;
+  LaneSum s1, s2;
+
+  BNPP_INLINE void add(Vec d, Vec d2) {
+    part1 = part1 + d;
+    part2 = part2 + d2;
+    if (++adds == kAddsAPart) flush();
+  }
+  BNPP_INLINE void flush() {
+    s1.add(part1);
+    s2.add(part2);
+    part1 = part2 = splat(0);
+    adds = 0;
+  }
+};
+
+inline void put_sums(const BlockSums& to, std::ptrdiff_t row, double shift, PairSum s1,
+                     PairSum s2) {
+  to.shift[row] = shift;
+  to.s1[row] = s1.hi;
+  to.s1_low[row] = s1.lo;
+  to.s2[row] = s2.hi;
+  to.s2_low[row] = s2.lo;
+}
+
+// Of n rows from row i on, each sum a tree: term(i, j, lanes, &first, &second).
+template <std::ptrdiff_t n, class Term, class Lanes>
+BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
+                           const Term& term) {
+  if constexpr (n == 1) {
+    term(i, j, lanes, a, b);
+  } else {
+    Vec a2, b2;
+    add_terms<n / 2>(i, j, lanes, a, b, term);
+    add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, term);
+    a = a + a2;
+    b = b + b2;
+  }
+}
+
+// Plain sums of float64 terms are far beyond what float32 gradients need; float64 ones take pairs.
+template <class T>
+inline constexpr bool kPairSums = sizeof(T) == sizeof(double);
+
 // Values whose mean is the shift of a row.
 constexpr std::ptrdiff_t kRowShiftValues = 4;
 // A row's shift may be 0 where the square of the mean is at most so much of the mean square about

@@ -21,20 +21,6 @@ template <class T>
 inline bool poor_shift(double s1, double s2, double n) {
   return sizeof(T) == sizeof(double) || s1 * s1 > kShiftPart * n * s2;
 }
-// Whether one of these channels may have such a shift; if not, none has.
-template <class T>
-inline bool some_poor_shift(const BlockSums& sums, std::ptrdiff_t begin, std::ptrdiff_t channels,
-                            double n) {
-  if constexpr (sizeof(T) == sizeof(double)) return true;
-  const Vec most = splat(kShiftPart * n);
-  unsigned poor = 0;
-  for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec s1 = load(sums.s1 + begin + c, lanes), s2 = load(sums.s2 + begin + c, lanes);
-    poor |= to_bits(positive(s1 * s1 - most * s2));
-  });
-  return poor != 0;
-}
-
 // v as a shift: rounded to T, and 0 where that is Inf or NaN.
 template <class T>
 inline Vec as_shift(Vec v) {
@@ -42,7 +28,8 @@ inline Vec as_shift(Vec v) {
 }
 template <class T>
 inline double as_shift(double v) {
-  return first_lane(as_shift<T>(splat(v)));
+  const double rounded = to_double(from_double<T>(v));
+  return rounded - rounded == 0 ? rounded : 0;
 }
 
 // The shift for values with this mean, where the mean of their squares about a near place is given.
@@ -70,13 +57,44 @@ struct Apart {
 // The shift for the values that begin at x.
 template <class T>
 inline double shift_apart(const T* x, const Apart& where) {
-  T apart[kLanes] = {};
-  for (std::ptrdiff_t k = 0; k < where.n; ++k) apart[k] = x[where.at[k]];
-  const Vec values = load(apart);
-  const double first = first_lane(values), share = 1.0 / static_cast<double>(where.n);
-  const Vec d = first_of(values - splat(first), where.n, splat(0));
-  const double mean = first + sum(d) * share, square = sum(d * d) * share;
-  return first_lane(shift_of<T>(splat(mean), splat(square)));
+  const double first = to_double(x[0]), share = 1.0 / static_cast<double>(where.n);
+  double sums[4] = {}, squares[4] = {};
+  for (std::ptrdiff_t k = 0; k < where.n; ++k) {
+    const double d = to_double(x[where.at[k]]) - first;
+    sums[k % 4] += d;
+    squares[k % 4] += d * d;
+  }
+  const double mean = first + ((sums[0] + sums[1]) + (sums[2] + sums[3])) * share;
+  const double square = ((squares[0] + squares[1]) + (squares[2] + squares[3])) * share;
+  if (sizeof(T) < sizeof(double) && !(mean * mean > kNearZero * square)) return 0;
+  return as_shift<T>(mean);
+}
+
+inline PairSums pairs_of(const BlockSums& sums, std::ptrdiff_t c) {
+  return {sums.s1 + c, sums.s1_low + c, sums.s2 + c, sums.s2_low + c};
+}
+
+// Sums of channels whose shift proved poor once more, about the means that the first ones gave:
+// sum(c, n) sums n channels from c on, count(c) is that of their values. With thousands of channels
+// a few have a poor shift: only those are summed that come in `together` with one.
+template <class T, class Count, class Sum>
+inline void again_about_means(const BlockSums& sums, std::ptrdiff_t channels,
+                              std::ptrdiff_t together, Count count, Sum sum) {
+  if (together < 1) together = 1;
+  std::ptrdiff_t first = 0, end = 0;  // those to be summed again
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
+    const double n = count(c);
+    if (!(n > 0) || !poor_shift<T>(sums.s1[c], sums.s2[c], n)) continue;
+    if (c - c % together > end) {
+      if (end > first) sum(first, end - first);
+      first = c - c % together;
+    }
+    if (end == 0) first = c - c % together;
+    end = c - c % together + together;
+    sums.shift[c] = as_shift<T>(sums.shift[c] + sums.s1[c] / n);
+  }
+  if (end > channels) end = channels;
+  if (end > first) sum(first, end - first);
 }
 
 }  // namespace

@@ -1,192 +1,425 @@
-// How the kernels that reduce add up: two sums at a time, as trees over a few rows, then row after
-// row for every column.
+// How the verbs that reduce add up: of each channel sum u and sum u * v over its elements, both in
+// float64, plain over a few dozen terms, which then join a pair hi + lo. The order is the same on
+// every instruction set, and does not depend on where a tile's rows lie.
+//
+// Runs: the 16 lanes of a run's vectors are summed apart, in two chains, over some vectors: of one
+// run, or of several rows. Columns, and runs shorter than a vector: each column is summed by
+// itself, two rows at a time, over as many rows.
+//
+// Sums S are a SumsOf<T, numbers of a channel> with their tensors, and have
+//   row(i)                    where row i lies
+//   one_run()                 whether rows follow upon each other in all tensors
+//   every(n, first)           every n-th row from the first given on
+//   terms<exact>(row, j, lanes, k, u, v)   u and v of kPartLanes columns from j on, with channels'
+//                             numbers k; u is 0 in lanes that are not there; `exact` as below
+//   foresee(i, j)             asks for the line of a vector
 #pragma once
 
 namespace bnpp::BNPP_ISA {
 namespace {
 
-// What two sums are taken of: u and u * v, where factors(i, j, lanes, &u, &v) gives both of a
-// vector and `exact` tells that float64 holds u * v exactly.
-template <bool exact, class Factors>
-struct Products {
-  Factors factors;
+// Parts of a vector that are summed together, and those of a strip of columns: as many as there are
+// registers for.
+constexpr int kPartsAtOnce = kPartLanes < 8 ? 1 : kParts;
+constexpr int kStripParts = kPartLanes < 8 ? 4 : 8;
+
+// The sums of n channels, one array a field.
+struct PairSums {
+  double *s1, *s1_low, *s2, *s2_low;
+  PairSums from(std::ptrdiff_t c) const { return {s1 + c, s1_low + c, s2 + c, s2_low + c}; }
 };
-template <bool exact, class Factors>
-BNPP_INLINE Products<exact, Factors> products(Factors factors) {
-  return {factors};
+
+// What all sums have: their tile, and the numbers of its channels, like the shift or the centre.
+template <class Element, int n>
+struct SumsOf {
+  using T = Element;
+  static constexpr int kNumbers = n;
+  static constexpr bool kMayBeExact = false;  // whether float64 may hold every u * v exactly
+  // Vectors of a run, or rows of columns, whose sums are plain.
+  static constexpr std::ptrdiff_t kPlain = 32;
+
+  std::ptrdiff_t rows, cols, repeat;
+  const double* numbers[n > 0 ? n : 1];
+  std::ptrdiff_t stride;  // of the tensor that decides how far ahead rows are asked for
+  bool ahead;
+  bool in_columns;  // else in runs
+
+  std::ptrdiff_t channels() const { return repeat == 1 ? cols : cols / repeat; }
+  // Whether float64 does hold them, the numbers being those of so many channels.
+  bool exact(std::ptrdiff_t) const { return false; }
+  // Whether row i has no part in the sums.
+  bool is_void(std::ptrdiff_t) const { return false; }
+};
+
+// Of n channels of a tile from c on. Whether it is in runs or columns is a matter of the whole
+// tile, so that no bit depends on what is summed at a time.
+template <class T, int numbers, class Tile>
+SumsOf<T, numbers> sums_of(const Tile& t, std::ptrdiff_t stride, const double* const* values,
+                           std::ptrdiff_t c, std::ptrdiff_t n) {
+  SumsOf<T, numbers> s;
+  s.rows = t.rows;
+  s.cols = n * t.repeat;
+  s.repeat = t.repeat;
+  for (int k = 0; k < numbers; ++k) s.numbers[k] = values[k] + c;
+  s.stride = stride;
+  s.ahead = t.ahead || (n == 1 && t.rows > 1);
+  s.in_columns = t.repeat < kLanes && t.repeat < t.cols;
+  return s;
+}
+// A tile of one channel as one of several.
+template <Layout layout, class Tile>
+Tile as_columns(Tile t) {
+  if (layout == Layout::rows) t.repeat = t.cols;
+  return t;
 }
 
-// Of n rows from row i on, each sum a tree.
-template <std::ptrdiff_t n, bool exact, class Factors, class Lanes>
-BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
-                           const Products<exact, Factors>& of) {
-  if constexpr (n <= 2) {
-    Vec u, v;
-    of.factors(i, j, lanes, u, v);
-    a = u;
-    b = u * v;
-    if constexpr (n == 2) {
-      of.factors(i + 1, j, lanes, u, v);
-      a = a + u;
-      b = exact ? plus_exact_product(u, v, b) : b + u * v;
-    }
-  } else {
-    Vec a2, b2;
-    add_terms<n / 2>(i, j, lanes, a, b, of);
-    add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, of);
-    a = a + a2;
-    b = b + b2;
+template <bool exact>
+BNPP_INLINE Part plus_product(Part u, Part v, Part sum) {
+#if defined(__FMA__)
+  if constexpr (exact) return fused(u, v, sum);
+#endif
+  return u * v + sum;
+}
+
+// a + b = sum + error, exactly (Knuth). The error of an Inf is NaN.
+BNPP_INLINE void join(Part& hi, Part& lo, Part v) {
+  const Part sum = hi + v, from_v = sum - hi;
+  lo = lo + ((hi - (sum - from_v)) + (v - from_v));
+  hi = sum;
+}
+
+// The pairs of a channel's lanes, of which two have become one.
+constexpr int kPairParts = kParts / 2;
+struct LaneSums {
+  Part s1[kPairParts], s1_low[kPairParts], s2[kPairParts], s2_low[kPairParts];
+};
+
+inline PairSum sum_eight(const Part (&hi)[kPairParts], const Part (&lo)[kPairParts]) {
+  Vec a, b;
+  for (int h = 0; h < kParts; ++h) {
+    a.p[h] = hi[h % kPairParts];
+    b.p[h] = lo[h % kPairParts];
   }
+  fold<4>(a, b);
+  fold<2>(a, b);
+  fold<1>(a, b);
+  return {first_lane(a), first_lane(b)};
 }
-// The same of any terms: term(i, j, lanes, &first, &second).
-template <std::ptrdiff_t n, class Term, class Lanes>
-BNPP_INLINE void add_terms(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes, Vec& a, Vec& b,
-                           const Term& term) {
-  if constexpr (n == 1) {
-    term(i, j, lanes, a, b);
-  } else {
-    Vec a2, b2;
-    add_terms<n / 2>(i, j, lanes, a, b, term);
-    add_terms<n / 2>(i + n / 2, j, lanes, a2, b2, term);
-    a = a + a2;
-    b = b + b2;
+
+template <int n>
+struct Numbers {
+  Part p[n > 0 ? n : 1];
+};
+
+// Two plain sums of some parts of a vector.
+struct Chain {
+  Part s1[kPartsAtOnce], s2[kPartsAtOnce];
+};
+inline Chain operator+(Chain a, const Chain& b) {
+  BNPP_UNROLL
+  for (int h = 0; h < kPartsAtOnce; ++h) {
+    a.s1[h] = a.s1[h] + b.s1[h];
+    a.s2[h] = a.s2[h] + b.s2[h];
   }
+  return a;
 }
 
-// The same of rows that are `n` rows of memory each, of which this is number p.
-template <bool exact, class Factors>
-BNPP_INLINE auto terms_of_part(const Products<exact, Factors>& of, std::ptrdiff_t n,
-                               std::ptrdiff_t p) {
-  return products<exact>([&of, n, p](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& u, Vec& v)
-                             BNPP_INLINE_LAMBDA { of.factors(i * n + p, j, lanes, u, v); });
-}
-
-// Two sums a column of rows [first, first + rows), at least one: running sums of the terms of
-// `at_once` rows at a time, added as a tree. With `gaps` each row is `n` rows of memory.
-template <std::ptrdiff_t at_once, bool gaps = false, class Term>
-BNPP_INLINE void accumulate_columns(std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t cols,
-                                    double* sum1, double* sum2, const Term& term,
-                                    std::ptrdiff_t n = 1) {
-  const auto add_part = [&](std::ptrdiff_t i, auto count, std::ptrdiff_t begin,
-                            std::ptrdiff_t width, const auto& part) BNPP_INLINE_LAMBDA {
-    for_each_vector(width, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-      Vec a, b;
-      add_terms<decltype(count)::value>(i, j, lanes, a, b, part);
-      if (i > first) {
-        a = load(sum1 + begin + j, lanes) + a;
-        b = load(sum2 + begin + j, lanes) + b;
-      }
-      store(sum1 + begin + j, a, lanes);
-      store(sum2 + begin + j, b, lanes);
-    });
-  };
-  const auto add = [&](std::ptrdiff_t i, auto count) BNPP_INLINE_LAMBDA {
-    if constexpr (gaps) {
-      const std::ptrdiff_t width = cols / n;
-      for (std::ptrdiff_t p = 0; p < n; ++p) {
-        add_part(i, count, p * width, width, terms_of_part(term, n, p));
-      }
+// Adds the terms of a vector's parts from part p on.
+template <bool exact, class S, class Row, class Lanes>
+BNPP_INLINE void add_terms(const S& s, const Row& row, std::ptrdiff_t j, int p, Lanes lanes,
+                           const Numbers<S::kNumbers>& k, Chain& to) {
+  BNPP_UNROLL
+  for (int h = 0; h < kPartsAtOnce; ++h) {
+    const std::ptrdiff_t at = (p + h) * kPartLanes;
+    Part u, v;
+    if constexpr (Lanes::whole) {
+      s.template terms<exact>(row, j + at, lanes, k, u, v);
     } else {
-      add_part(i, count, 0, cols, term);
+      if (lanes.n <= at) break;
+      s.template terms<exact>(row, j + at, Some{lanes.n - at}, k, u, v);
     }
-  };
-  const std::ptrdiff_t end = first + rows;
-  std::ptrdiff_t i = first;
-  for (; i + at_once <= end; i += at_once) add(i, Count<at_once>{});
-  for (; i < end; ++i) add(i, Count<1>{});
+    to.s1[h] = to.s1[h] + u;
+    to.s2[h] = plus_product<exact>(u, v, to.s2[h]);
+  }
 }
 
-// Additions to a plain sum; each adds one vector, or four that were added as a tree.
-constexpr int kAddsAPart = 8;
-inline void put_sums(const BlockSums& to, std::ptrdiff_t channel, double shift, PairSum s1,
-                     PairSum s2) {
-  to.shift[channel] = shift;
-  to.s1[channel] = s1.hi;
-  to.s1_low[channel] = s1.lo;
-  to.s2[channel] = s2.hi;
-  to.s2_low[channel] = s2.lo;
+// Joins the sums of columns [column, column + width) of channel c in rows [first, end).
+template <bool exact, class S>
+BNPP_INLINE void sum_run(const S& s, std::ptrdiff_t c, std::ptrdiff_t column, std::ptrdiff_t width,
+                         std::ptrdiff_t first, std::ptrdiff_t end, std::ptrdiff_t ahead,
+                         LaneSums& to) {
+  Numbers<S::kNumbers> k;
+  for (int n = 0; n < S::kNumbers; ++n) k.p[n] = spread(s.numbers[n][c]);
+  Vec s1, s2;
+  for (int p = 0; p < kParts; p += kPartsAtOnce) {
+    Chain even, odd;
+    BNPP_UNROLL
+    for (int h = 0; h < kPartsAtOnce; ++h) even.s1[h] = even.s2[h] = spread(0);
+    odd = even;
+    for (std::ptrdiff_t i = first; i < end; ++i) {
+      if (s.is_void(i)) continue;
+      const auto row = s.row(i);
+      const auto add = [&](Chain& chain, std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
+        if (p == 0 && ahead > 0) s.foresee(i + ahead, j);
+        add_terms<exact>(s, row, j, p, lanes, k, chain);
+      };
+      std::ptrdiff_t j = column, left = width;
+      for (; left >= 2 * kLanes; left -= 2 * kLanes, j += 2 * kLanes) {
+        add(even, j, Full{});
+        add(odd, j + kLanes, Full{});
+      }
+      if (left >= kLanes) {
+        add(even, j, Full{});
+        left -= kLanes;
+        j += kLanes;
+      }
+      if (left > 0) add(odd, j, Some{left});
+    }
+    const Chain sum = even + odd;
+    BNPP_UNROLL
+    for (int h = 0; h < kPartsAtOnce; ++h) {
+      s1.p[p + h] = sum.s1[h];
+      s2.p[p + h] = sum.s2[h];
+    }
+  }
+  for (int h = 0; h < kPairParts; ++h) {
+    join(to.s1[h], to.s1_low[h], s1.p[h] + s1.p[h + kPairParts]);
+    join(to.s2[h], to.s2_low[h], s2.p[h] + s2.p[h + kPairParts]);
+  }
 }
 
-struct LaneSum {
-  Vec hi = splat(0), lo = splat(0);
-  BNPP_INLINE void add(Vec v) {
-    Vec error;
-    hi = two_sum(hi, v, error);
-    lo = lo + error;
+// Of every channel of a tile of runs, several rows at a time, so that short runs are read about as
+// they lie.
+template <bool exact, class S>
+BNPP_OUT_OF_LINE void sum_runs(const S& given, const PairSums& to) {
+  const S s = given;  // a copy no store can alias
+  constexpr std::ptrdiff_t most = S::kPlain * kLanes;
+  const std::ptrdiff_t channels = s.cols / s.repeat, vectors = (s.repeat + kLanes - 1) / kLanes;
+  const std::ptrdiff_t together = vectors < S::kPlain ? S::kPlain / vectors : 1;
+  const std::ptrdiff_t ahead = s.ahead ? together : 0;
+  LaneSums sums[kPieceColumns / kLanes];
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
+    for (int h = 0; h < kPairParts; ++h) {
+      sums[c].s1[h] = sums[c].s1_low[h] = sums[c].s2[h] = sums[c].s2_low[h] = spread(0);
+    }
   }
-};
-
-// The plain sums of kAddsAPart terms, and the pairs they join.
-struct RowSums {
-  Vec part1 = splat(0), part2 = splat(0);
-  int adds = 0;
-  LaneSum s1, s2;
-
-  BNPP_INLINE void add(Vec d, Vec d2) {
-    part1 = part1 + d;
-    part2 = part2 + d2;
-    if (++adds == kAddsAPart) flush();
+  for (std::ptrdiff_t first = 0; first < s.rows; first += together) {
+    const std::ptrdiff_t end = first + together < s.rows ? first + together : s.rows;
+    for (std::ptrdiff_t c = 0; c < channels; ++c) {
+      for (std::ptrdiff_t j = 0; j < s.repeat; j += most) {
+        const std::ptrdiff_t width = j + most < s.repeat ? most : s.repeat - j;
+        sum_run<exact>(s, c, c * s.repeat + j, width, first, end, ahead, sums[c]);
+      }
+    }
   }
-  BNPP_INLINE void flush() {
-    s1.add(part1);
-    s2.add(part2);
-    part1 = part2 = splat(0);
-    adds = 0;
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
+    const PairSum s1 = sum_eight(sums[c].s1, sums[c].s1_low);
+    const PairSum s2 = sum_eight(sums[c].s2, sums[c].s2_low);
+    to.s1[c] = s1.hi;
+    to.s1_low[c] = s1.lo;
+    to.s2[c] = s2.hi;
+    to.s2_low[c] = s2.lo;
   }
-};
-
-// The sums of the columns of one piece, as vectors over the columns.
-struct ColumnSums {
-  Columns shift, hi1, lo1, hi2, lo2;
-};
+}
 
 template <class Lanes>
-inline void join(double* hi, double* lo, const double* part, Lanes lanes) {
-  Vec error;
-  store(hi, two_sum(load(hi, lanes), load(part, lanes), error), lanes);
-  store(lo, load(lo, lanes) + error, lanes);
+BNPP_INLINE void join(double* hi, double* lo, Part v, bool is_first, Lanes lanes) {
+  Part sum = v, error = spread(0);
+  if (!is_first) {
+    sum = load_part(hi, lanes);
+    error = load_part(lo, lanes);
+    join(sum, error, v);
+  }
+  store_part(hi, sum, lanes);
+  store_part(lo, error, lanes);
 }
 
-// Two sums a column: plain ones over kAddsAPart times `at_once` rows, which then join the pairs.
-template <std::ptrdiff_t at_once, bool gaps = false, class Term>
-BNPP_INLINE void sum_columns(std::ptrdiff_t rows, std::ptrdiff_t cols, ColumnSums& sums,
-                             const Term& term, std::ptrdiff_t row_parts = 1) {
-  constexpr std::ptrdiff_t part = kAddsAPart * at_once;
-  Columns part1, part2;
-  for (std::ptrdiff_t j = 0; j < cols; ++j) sums.lo1[j] = sums.lo2[j] = 0;
-  for (std::ptrdiff_t first = 0; first < rows; first += part) {
-    const std::ptrdiff_t left = rows - first, n = left < part ? left : part;
-    double *to1 = part1.at, *to2 = part2.at;
-    if (first == 0) {
-      to1 = sums.hi1.at;
-      to2 = sums.hi2.at;
+// Of every column, as if each were a channel.
+template <bool exact, class S>
+BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
+  const S s = given;
+  const std::ptrdiff_t ahead = s.ahead ? rows_ahead<typename S::T>(s.stride, 8) : 0;
+  const auto strip = [&](auto count, std::ptrdiff_t first, std::ptrdiff_t end,
+                         std::ptrdiff_t column, auto lanes) BNPP_INLINE_LAMBDA {
+    constexpr int parts = static_cast<int>(decltype(count)::value);
+    Numbers<S::kNumbers> k[parts];
+    Part s1[parts], s2[parts];
+    BNPP_UNROLL
+    for (int p = 0; p < parts; ++p) {
+      for (int n = 0; n < S::kNumbers; ++n) {
+        k[p].p[n] = load_part(s.numbers[n] + column + p * kPartLanes, lanes);
+      }
+      s1[p] = s2[p] = spread(0);
     }
-    accumulate_columns<at_once, gaps>(first, n, cols, to1, to2, term, row_parts);
-    if (first == 0) continue;
-    for_each_vector(cols, [&](std::ptrdiff_t j, auto lanes) {
-      join(sums.hi1 + j, sums.lo1 + j, part1 + j, lanes);
-      join(sums.hi2 + j, sums.lo2 + j, part2 + j, lanes);
-    });
+    std::ptrdiff_t i = first;
+    for (; i + 2 <= end; i += 2) {
+      const auto row = s.row(i), next = s.row(i + 1);
+      BNPP_UNROLL
+      for (int p = 0; p < parts; ++p) {
+        const std::ptrdiff_t j = column + p * kPartLanes;
+        if (ahead > 0 && p * kPartLanes % kLanes == 0) {
+          s.foresee(i + ahead, j);
+          s.foresee(i + ahead + 1, j);
+        }
+        Part u, v, u2, v2;
+        s.template terms<exact>(row, j, lanes, k[p], u, v);
+        s.template terms<exact>(next, j, lanes, k[p], u2, v2);
+        s1[p] = s1[p] + (u + u2);
+        s2[p] = s2[p] + plus_product<exact>(u2, v2, u * v);
+      }
+    }
+    if (i < end) {
+      const auto row = s.row(i);
+      BNPP_UNROLL
+      for (int p = 0; p < parts; ++p) {
+        Part u, v;
+        s.template terms<exact>(row, column + p * kPartLanes, lanes, k[p], u, v);
+        s1[p] = s1[p] + u;
+        s2[p] = s2[p] + u * v;
+      }
+    }
+    BNPP_UNROLL
+    for (int p = 0; p < parts; ++p) {
+      const std::ptrdiff_t j = column + p * kPartLanes;
+      join(to.s1 + j, to.s1_low + j, s1[p], first == 0, lanes);
+      join(to.s2 + j, to.s2_low + j, s2[p], first == 0, lanes);
+    }
+  };
+  constexpr std::ptrdiff_t width = kStripParts * kPartLanes;
+  for (std::ptrdiff_t first = 0; first < s.rows; first += S::kPlain) {
+    const std::ptrdiff_t end = first + S::kPlain < s.rows ? first + S::kPlain : s.rows;
+    std::ptrdiff_t j = 0;
+    for (; j + width <= s.cols; j += width) strip(Count<kStripParts>{}, first, end, j, Full{});
+    for (; j + kPartLanes <= s.cols; j += kPartLanes) strip(Count<1>{}, first, end, j, Full{});
+    if (j < s.cols) strip(Count<1>{}, first, end, j, Some{s.cols - j});
   }
 }
 
-// The sum of a channel's `repeat` columns.
-inline PairSum channel_sum(const double* hi, const double* lo, std::ptrdiff_t repeat) {
-  if (repeat == 1) return {*hi, *lo};
-  LaneSum total;
-  for_each_vector(repeat, [&](std::ptrdiff_t k, auto lanes) {
-    total.add(load(hi + k, lanes));
-    total.lo = total.lo + load(lo + k, lanes);
-  });
-  return sum_lanes(total.hi, total.lo);
+// Pairs of columns.
+struct ColumnPairs {
+  Columns s1, s1_low, s2, s2_low;
+  PairSums all() { return {s1.at, s1_low.at, s2.at, s2_low.at}; }
+};
+
+template <class S>
+void sum_columns(const S& s, const PairSums& to) {
+  if constexpr (S::kMayBeExact) {
+    if (s.exact(s.cols)) return sum_columns<true>(s, to);
+  }
+  sum_columns<false>(s, to);
 }
 
-// Plain sums of float64 terms are far beyond what float32 gradients need; float64 ones take pairs.
-template <class T>
-inline constexpr bool kPairSums = sizeof(T) == sizeof(double);
+// Joined rows of a tile of narrow ones, `n` rows of memory each.
+template <class S>
+void sum_joined(const S& s, std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t n,
+                const PairSums& to) {
+  if (!s.one_run()) {
+    for (std::ptrdiff_t r = 0; r < n; ++r) {
+      S part = s.every(n, first + r);
+      part.rows = rows;
+      sum_columns(part, to.from(r * s.cols));
+    }
+    return;
+  }
+  JoinedColumns numbers[S::kNumbers > 0 ? S::kNumbers : 1];
+  S part = s.every(n, first);
+  part.rows = rows;
+  part.cols = n * s.cols;
+  for (int k = 0; k < S::kNumbers; ++k) {
+    repeat_columns(s.numbers[k], s.cols, n, numbers[k].at);
+    part.numbers[k] = numbers[k].at;
+  }
+  sum_columns(part, to);
+}
+
+template <class S>
+void sum_narrow(const S& s, std::ptrdiff_t joined, const PairSums& to) {
+  ColumnPairs pairs;
+  const PairSums all = pairs.all();
+  sum_joined(s, 0, s.rows / joined, joined, all);
+  if (const std::ptrdiff_t left = s.rows % joined; left > 0) {
+    ColumnPairs rest;
+    sum_joined(s, s.rows - left, 1, left, rest.all());
+    add_pairs(all.s1, all.s1_low, rest.s1.at, rest.s1_low.at, left * s.cols);
+    add_pairs(all.s2, all.s2_low, rest.s2.at, rest.s2_low.at, left * s.cols);
+  }
+  fold_pairs(all.s1, all.s1_low, s.cols, joined);
+  fold_pairs(all.s2, all.s2_low, s.cols, joined);
+  const double* const from[] = {all.s1, all.s1_low, all.s2, all.s2_low};
+  double* const fields[] = {to.s1, to.s1_low, to.s2, to.s2_low};
+  for (int field = 0; field < 4; ++field) {
+    for (std::ptrdiff_t c = 0; c < s.cols; ++c) fields[field][c] = from[field][c];
+  }
+}
+
+// Of runs shorter than a vector.
+template <class S>
+void sum_short_runs(const S& s, const PairSums& to) {
+  ColumnPairs pairs;
+  Columns numbers[S::kNumbers > 0 ? S::kNumbers : 1];
+  const std::ptrdiff_t channels = s.channels();
+  S columns = s;
+  columns.repeat = 1;
+  for (int k = 0; k < S::kNumbers; ++k) {
+    columns.numbers[k] = spread_channels(s.numbers[k], channels, s.repeat, numbers[k].at);
+  }
+  sum_columns(columns, pairs.all());
+  const auto fold = [&](const Columns& hi, const Columns& lo, std::ptrdiff_t first, double& sum,
+                        double& low) {
+    sum = hi.at[first];
+    low = lo.at[first];
+    for (std::ptrdiff_t j = first + 1; j < first + s.repeat; ++j) {
+      const double next = sum + hi.at[j], from_next = next - sum;
+      low += lo.at[j] + ((sum - (next - from_next)) + (hi.at[j] - from_next));
+      sum = next;
+    }
+  };
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
+    fold(pairs.s1, pairs.s1_low, c * s.repeat, to.s1[c], to.s1_low[c]);
+    fold(pairs.s2, pairs.s2_low, c * s.repeat, to.s2[c], to.s2_low[c]);
+  }
+}
+
+// The sums of a tile. Where its rows are `narrow` several are summed as one.
+template <class S>
+void sum_tile(const S& s, bool narrow, const PairSums& to) {
+  if (s.in_columns && s.repeat > 1) return sum_short_runs(s, to);
+  if (s.in_columns) {
+    const std::ptrdiff_t joined = narrow ? rows_joined(s.rows, s.cols) : 1;
+    return joined > 1 ? sum_narrow(s, joined, to) : sum_columns(s, to);
+  }
+  if constexpr (S::kMayBeExact) {
+    if (s.exact(s.channels())) return sum_runs<true>(s, to);
+  }
+  sum_runs<false>(s, to);
+}
 
 // hi + lo; the lo of an Inf is NaN.
 inline double rounded(PairSum s) { return s.lo - s.lo == 0 ? s.hi + s.lo : s.hi; }
+
+// The sums of a tile's channels, each a single number.
+template <class S>
+void sum_tile(const S& s, bool narrow, double* s1, double* s2) {
+  ColumnPairs pairs;
+  const PairSums all = pairs.all();
+  sum_tile(s, narrow, {s1, all.s1_low, s2, all.s2_low});
+  for (std::ptrdiff_t c = 0; c < s.channels(); ++c) {
+    s1[c] = rounded({s1[c], all.s1_low[c]});
+    s2[c] = rounded({s2[c], all.s2_low[c]});
+  }
+}
+
+// Mask bits from column j on, of which n are there.
+BNPP_INLINE unsigned bits_from(const std::uint8_t* mask, std::ptrdiff_t j, std::ptrdiff_t n) {
+  const std::ptrdiff_t last = j + n - 1;
+  return static_cast<unsigned>(mask[j / 8] | mask[last / 8] << 8) >> j % 8;
+}
+BNPP_INLINE unsigned bits_from(const std::uint8_t* mask, std::ptrdiff_t j, Full) {
+  return bits_from(mask, j, kPartLanes);
+}
+BNPP_INLINE unsigned bits_from(const std::uint8_t* mask, std::ptrdiff_t j, Some some) {
+  return bits_from(mask, j, some.n < kPartLanes ? some.n : kPartLanes);
+}
 
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

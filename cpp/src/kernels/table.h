@@ -106,6 +106,7 @@ struct GradSumsTile {
   std::ptrdiff_t rows, cols, repeat;
   const double* center;
   double *sum_g, *sum_gx;
+  bool ahead;   // as in AffineTile
   bool narrow;  // as in MomentsTile
 };
 

@@ -77,6 +77,11 @@ inline Vec finite_or_zero(Vec a) {
   for (int i = 0; i < kParts; ++i) a.p[i] = a.p[i] - a.p[i] == 0.0 ? a.p[i] : spread(0.0);
   return a;
 }
+inline Mask is_zero(Vec a) {
+  Mask m;
+  for (int i = 0; i < kParts; ++i) m.p[i] = a.p[i] == 0.0;
+  return m;
+}
 inline Mask finite(Vec a) {
   Mask m;
   for (int i = 0; i < kParts; ++i) m.p[i] = a.p[i] - a.p[i] == 0.0;
@@ -100,24 +105,14 @@ inline double first_lane(Vec v) {
   return lanes[0];
 }
 
-// How many of the 16 lanes an access touches: all, or the first n < 16.
-struct Full {};
-struct Some {
-  std::ptrdiff_t n;
-};
-
 #if defined(__F16C__)
 template <class T>
 constexpr bool kLaneByLane = false;
 #else
-// Without instructions for halves: by the scalar conversions of half.h, and not inlined, or most of
-// the code would be these.
+// Without instructions for halves: rounded by the scalar conversions of half.h, and not inlined, or
+// most of the code would be these.
 template <class T>
 constexpr bool kLaneByLane = sizeof(T) == sizeof(float16);
-template <class T>
-__attribute__((noinline)) void widen_lanes(const T* from, double* to) {
-  for (std::ptrdiff_t i = 0; i < kLanes; ++i) to[i] = to_double(from[i]);
-}
 template <class T>
 __attribute__((noinline)) void narrow_lanes(const double* from, T* to) {
   for (std::ptrdiff_t i = 0; i < kLanes; ++i) to[i] = from_double<T>(from[i]);
@@ -167,18 +162,8 @@ inline void stream_whole(bfloat16* to, Vec v) {
 template <class T>
 inline Vec load(const T* from, Full = {}) {
   Vec r;
-  if constexpr (kLaneByLane<T>) {
-    double lanes[kLanes];
-    widen_lanes(from, lanes);
-    return load(lanes);
-  } else {
-    for (int i = 0; i < kParts; ++i) {
-      Narrow<T> part;
-      __builtin_memcpy(&part, from + i * kPartLanes, sizeof(part));
-      r.p[i] = widen<T>(part);
-    }
-    return r;
-  }
+  for (int i = 0; i < kParts; ++i) r.p[i] = load_part(from + i * kPartLanes);
+  return r;
 }
 template <class T>
 inline void store(T* to, Vec v, Full = {}) {
@@ -212,7 +197,7 @@ inline Vec load(const T* from, Some some) {
     return r;
   } else {
     T buffer[kLanes] = {};
-    __builtin_memcpy(buffer, from, static_cast<std::size_t>(some.n) * sizeof(T));
+    copy_some(buffer, from, some.n);
     return load(buffer);
   }
 }
@@ -226,7 +211,7 @@ inline void store(T* to, Vec v, Some some) {
   } else {
     T buffer[kLanes];
     store(buffer, v);
-    __builtin_memcpy(to, buffer, static_cast<std::size_t>(some.n) * sizeof(T));
+    copy_some(to, buffer, some.n);
   }
 }
 // v in the first n lanes, `rest` in the others.
@@ -324,8 +309,8 @@ inline void store_bits(std::uint8_t* to, unsigned bits, Some some) {
   to[0] = static_cast<std::uint8_t>(bits);
   if (some.n > 8) to[1] = static_cast<std::uint8_t>(bits >> 8);
 }
-// The lanes above 0, bit by bit; and v where its bit is set, else 0. g++ 12 makes a vector of a mask
-// and a mask of that again where it is not told.
+// The lanes above 0, bit by bit; and v where its bit is set, else 0. g++ 12 makes a vector of a
+// mask and a mask of that again where it is not told.
 inline unsigned positive_bits(Vec v) {
 #if defined(__AVX512F__)
   unsigned bits = 0;
@@ -340,15 +325,8 @@ inline unsigned positive_bits(Vec v) {
 #endif
 }
 inline Vec keep(Vec v, unsigned bits) {
-#if defined(__AVX512F__)
-  for (int i = 0; i < kParts; ++i) {
-    v.p[i] = reinterpret_cast<Part>(_mm512_maskz_mov_pd(
-        static_cast<__mmask8>(bits >> (i * kPartLanes)), reinterpret_cast<__m512d>(v.p[i])));
-  }
+  for (int i = 0; i < kParts; ++i) v.p[i] = keep(v.p[i], bits >> (i * kPartLanes));
   return v;
-#else
-  return choose(mask_from_bits(bits), v, splat(0));
-#endif
 }
 
 // a + b = sum + error, exactly (Knuth). The error of an Inf is NaN.

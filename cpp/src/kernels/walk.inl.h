@@ -10,24 +10,19 @@ namespace {
 #define BNPP_INLINE_LAMBDA __attribute__((always_inline))
 #define BNPP_INLINE BNPP_INLINE_LAMBDA inline
 #define BNPP_OUT_OF_LINE __attribute__((noinline))
+// Before a loop over arrays that are to be registers.
+#define BNPP_UNROLL _Pragma("GCC unroll 8")
 #else
 #define BNPP_OUT_OF_LINE
+#define BNPP_UNROLL
 #define BNPP_INLINE_LAMBDA
 #define BNPP_INLINE inline
 #endif
 
 // Columns whose parameters, or sums, are held at a time at most: what fits the first-level cache.
 constexpr std::ptrdiff_t kPieceColumns = 1024;
-// The same where several rows are summed at once, which shall stay there, too.
-constexpr std::ptrdiff_t kSharedColumns = 256;
 // Rows that share one load of what belongs to columns, where the registers suffice.
 constexpr std::ptrdiff_t kRowsAtOnce = kParts <= 2 ? 4 : 1;
-// Rows whose terms are added before they join the sums of columns, over so many tensors. Rows of a
-// power of two share their place in the first-level cache, which holds about twelve such lines:
-// eight, and the prefetched ones later.
-template <int tensors>
-inline constexpr std::ptrdiff_t kRowsSummed = 8 / tensors;
-
 template <bool B>
 struct Bool {
   static constexpr bool value = B;
@@ -82,65 +77,28 @@ struct alignas(64) ColumnsOf {
 };
 using Columns = ColumnsOf<double>;
 
-// Elements at the start of each run that are asked for while the run before is worked on:
-// processors foresee a run's lines from those before, but not the jump to the next run.
-constexpr std::ptrdiff_t kForeseen = 16384;
-
-template <class T>
-BNPP_INLINE void foresee(std::ptrdiff_t rows, const T* run, std::ptrdiff_t j,
-                         std::ptrdiff_t stride) {
-  if (rows > 1 && j < kForeseen) prefetch(run + stride + j);
-}
-
 inline bool all_zero(const double* values, std::ptrdiff_t n) {
-  Vec size = splat(0);
-  for_each_vector(n, [&](std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-    const Vec v = load(values + j, lanes);
-    size = size + v * v;
-  });
-  return sum(size) == 0;
+  unsigned zero = 0xffff;
+  std::ptrdiff_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) zero &= to_bits(is_zero(load(values + j)));
+  for (; j < n; ++j) zero &= values[j] == 0 ? 0xffff : 0;
+  return zero == 0xffff;
 }
 
-// Columns [begin, begin + cols) of channels [channel, channel + channels).
-struct Piece {
-  std::ptrdiff_t begin, cols, channel, channels;
-};
-
-// The piece that begins with a channel: whole channels, whole bytes of mask bits, about `wanted`
-// columns and at most kPieceColumns; none at the end.
-template <class Tile>
-inline Piece piece_at(const Tile& t, std::ptrdiff_t channel, std::ptrdiff_t wanted) {
-  std::ptrdiff_t whole = 1;
-  while (whole * t.repeat % 8 != 0) ++whole;
-  const std::ptrdiff_t left = t.cols / t.repeat - channel, fit = wanted / t.repeat;
-  const std::ptrdiff_t most = fit < whole ? whole : fit - fit % whole;
-  const std::ptrdiff_t n = left < most ? left : most;
-  return {channel * t.repeat, n * t.repeat, channel, n};
-}
-
-// f(piece) for all pieces of a tile.
-template <class Tile, class F>
-BNPP_INLINE void for_each_piece(const Tile& t, std::ptrdiff_t wanted, F f) {
-  for (Piece piece = piece_at(t, 0, wanted); piece.channels > 0;
-       piece = piece_at(t, piece.channel + piece.channels, wanted)) {
-    f(piece);
-  }
-}
-
-// One number a column from one a channel: the numbers themselves where a channel is one column.
+// One number a column from one a channel of `repeat` columns: the numbers themselves where they
+// are.
 template <class Number>
-inline const Number* spread_channels(const double* values, const Piece& piece,
+inline const Number* spread_channels(const double* values, std::ptrdiff_t channels,
                                      std::ptrdiff_t repeat, Number* columns) {
-  values += piece.channel;
   if (repeat == 1) {
     if constexpr (sizeof(Number) == sizeof(double)) return values;
     std::ptrdiff_t j = 0;
-    for (; j + kLanes <= piece.cols; j += kLanes) store(columns + j, load(values + j));
+    for (; j + kLanes <= channels; j += kLanes) store(columns + j, load(values + j));
     // One by one, as they may be read as soon: parts of a vector would have to be waited for.
-    for (; j < piece.cols; ++j) columns[j] = static_cast<Number>(values[j]);
+    for (; j < channels; ++j) columns[j] = static_cast<Number>(values[j]);
     return columns;
   }
-  for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
+  for (std::ptrdiff_t c = 0; c < channels; ++c) {
     const auto value = static_cast<Number>(values[c]);
     for (std::ptrdiff_t k = 0; k < repeat; ++k) columns[c * repeat + k] = value;
   }

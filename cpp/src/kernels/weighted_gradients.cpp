@@ -7,50 +7,29 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-template <class T, Layout layout, bool per_row>
-void weighted_grad_sums_of(const WeightedGradSumsTile tile) {
-  const GradSumsTile& t = tile.tile;
-  const T* dy = static_cast<const T*>(t.dy);
-  const T* x = static_cast<const T*>(t.x);
-  const TileWeights<T, per_row> weights(tile.weights);
-  const auto terms = [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec center, Vec low,
-                         Vec& g, Vec& gx) BNPP_INLINE_LAMBDA {
-    g = t.mask == nullptr ? masked_gradient<T, false>(dy + i * t.dy_stride + j, nullptr, lanes)
-                          : masked_gradient<T, true>(dy + i * t.dy_stride + j,
-                                                     t.mask + i * t.mask_stride + j / 8, lanes);
-    const Vec d = load(x + i * t.x_stride + j, lanes) - center;
-    const Vec counted = choose(finite(d), d, low);
-    gx = g * choose(positive(weights.at(i, j, lanes)), d, counted);
-  };
-  if constexpr (layout == Layout::rows) {
-    RowSums sums;
-    for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
-      add_run(t.cols, sums, [&](std::ptrdiff_t j, auto lanes, Vec& g, Vec& gx) BNPP_INLINE_LAMBDA {
-        terms(i, j, lanes, splat(*t.center), splat(*tile.low), g, gx);
-      });
-    }
-    sums.flush();
-    *t.sum_g = rounded(sum_lanes(sums.s1.hi, sums.s1.lo));
-    *t.sum_gx = rounded(sum_lanes(sums.s2.hi, sums.s2.lo));
-  } else {
-    for_each_piece(t, kSharedColumns, [&](const Piece& piece) BNPP_INLINE_LAMBDA {
-      Columns spread[2];
-      const double* center = spread_channels(t.center, piece, t.repeat, spread[0].at);
-      const double* low = spread_channels(tile.low, piece, t.repeat, spread[1].at);
-      ColumnSums sums;
-      sum_columns<1>(
-          t.rows, piece.cols, sums,
-          [&](std::ptrdiff_t i, std::ptrdiff_t j, auto lanes, Vec& g, Vec& gx) BNPP_INLINE_LAMBDA {
-            terms(i, piece.begin + j, lanes, load(center + j, lanes), load(low + j, lanes), g, gx);
-          });
-      for (std::ptrdiff_t c = 0; c < piece.channels; ++c) {
-        const std::ptrdiff_t j = c * t.repeat;
-        t.sum_g[piece.channel + c] = rounded(channel_sum(sums.hi1 + j, sums.lo1 + j, t.repeat));
-        t.sum_gx[piece.channel + c] = rounded(channel_sum(sums.hi2 + j, sums.lo2 + j, t.repeat));
-      }
-    });
+template <class T>
+struct WeightedGradients : GradientSumsOf<T, 2> {
+  using Row = typename GradientSumsOf<T, 2>::Row;
+  WeightRows<T> weights;
+
+  explicit WeightedGradients(const WeightedGradSumsTile& t)
+      : GradientSumsOf<T, 2>(t.tile, {t.tile.center, t.low}), weights(t.weights) {}
+
+  template <bool exact, class Lanes>
+  BNPP_INLINE void terms(const Row& row, std::ptrdiff_t j, Lanes lanes, const Numbers<2>& k,
+                         Part& u, Part& v) const {
+    u = this->gradient(row, j, lanes);
+    const Part d = load_part(row.x + j, lanes) - k.p[0];
+    v = choose(positive(weights.at(weights.row(row.i), j, lanes)), d, choose(finite(d), d, k.p[1]));
   }
-}
+  WeightedGradients every(std::ptrdiff_t n, std::ptrdiff_t first) const {
+    WeightedGradients part = *this;
+    part.go_on(n, first);
+    part.weights.go_on(n, first);
+    return part;
+  }
+  bool one_run() const { return weights.one_run(this->cols) && GradientSumsOf<T, 2>::one_run(); }
+};
 
 template <class Element>
 struct WeightedGradInput : GradientMapOf<Element, Vec> {
@@ -100,16 +79,16 @@ struct WeightedGradInput : GradientMapOf<Element, Vec> {
 }  // namespace
 
 template <class T, Layout layout>
-void weighted_grad_sums(const WeightedGradSumsTile& t) {
-  with_flag(t.weights.per_row,
-            [&](auto per_row) { weighted_grad_sums_of<T, layout, decltype(per_row)::value>(t); });
+void weighted_grad_sums(const WeightedGradSumsTile& tile) {
+  WeightedGradSumsTile t = tile;
+  t.tile = as_columns<layout>(t.tile);
+  sum_tile(WeightedGradients<T>(t), t.tile.narrow, t.tile.sum_g, t.tile.sum_gx);
 }
 
 template <class T, Layout layout>
 void weighted_grad_input(const WeightedGradInputTile& t) {
   WeightedGradInput<T> map(t, layout == Layout::cols);
-  run_map(map, t.tile.mask != nullptr, t.tile.stream,
-          t.tile.ahead);
+  run_map(map, t.tile.mask != nullptr, t.tile.stream, t.tile.ahead);
 }
 
 #define BNPP_UNIT(name, type)                                                          \

@@ -24,39 +24,34 @@ inline Vec if_there(Vec weight, Vec x, Vec v) {
   return choose(used, v, choose(finite, v, splat(0)));
 }
 
-// The weights of the vectors of a tile of T: at(row, column, lanes).
-template <class T, bool per_row>
-struct TileWeights {
+// The weights of a tile of T, row by row.
+template <class T>
+struct WeightRows {
   using W = Weight<T>;
   const W* w;
   std::ptrdiff_t stride;
+  bool per_row;
 
-  explicit TileWeights(const WeightsTile& t) : w(static_cast<const W*>(t.w)), stride(t.w_stride) {}
+  explicit WeightRows(const WeightsTile& t)
+      : w(static_cast<const W*>(t.w)), stride(t.per_row ? 1 : t.w_stride), per_row(t.per_row) {}
 
+  BNPP_INLINE const W* row(std::ptrdiff_t i) const { return w + i * stride; }
+  // Those of kPartLanes columns, 0 where there is none.
   template <class Lanes>
-  BNPP_INLINE Vec at(std::ptrdiff_t i, std::ptrdiff_t j, Lanes lanes) const {
-    if constexpr (per_row) return splat(of_row(i));
-    return load(w + i * stride + j, lanes);
+  BNPP_INLINE Part at(const W* row, std::ptrdiff_t j, Lanes lanes) const {
+    return per_row ? first_of(spread(static_cast<double>(*row)), lanes) : load_part(row + j, lanes);
   }
-  BNPP_INLINE double of_row(std::ptrdiff_t i) const { return static_cast<double>(w[i]); }
+  // Of the first `lanes` elements of a row from column j on.
+  template <class Lanes>
+  BNPP_INLINE Vec vector(const W* row, std::ptrdiff_t j, Lanes lanes) const {
+    return per_row ? splat(static_cast<double>(*row)) : load(row + j, lanes);
+  }
+  bool one_run(std::ptrdiff_t cols) const { return !per_row && stride == cols; }
+  void go_on(std::ptrdiff_t n, std::ptrdiff_t first) {
+    w = row(first);
+    stride *= n;
+  }
 };
-
-// Adds the terms of a run, four vectors at a time as a tree: terms(j, lanes, &first, &second).
-template <class Terms>
-BNPP_INLINE void add_run(std::ptrdiff_t cols, RowSums& sums, Terms terms) {
-  const auto four = [&](std::ptrdiff_t v, std::ptrdiff_t j, Full lanes, Vec& a, Vec& b)
-                        BNPP_INLINE_LAMBDA { terms(j + v * kLanes, lanes, a, b); };
-  std::ptrdiff_t j = 0;
-  Vec a, b;
-  for (; j + 4 * kLanes <= cols; j += 4 * kLanes) {
-    add_terms<4>(0, j, Full{}, a, b, four);
-    sums.add(a, b);
-  }
-  for_each_vector(cols - j, [&](std::ptrdiff_t k, auto lanes) BNPP_INLINE_LAMBDA {
-    terms(j + k, lanes, a, b);
-    sums.add(a, b);
-  });
-}
 
 }  // namespace
 }  // namespace bnpp::BNPP_ISA

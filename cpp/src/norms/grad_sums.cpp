@@ -16,6 +16,7 @@ GradSumsTile grad_sums_tile(const Plan& plan, const GradSumsOf& of, const Tile& 
   args.rows = plan.rows(tile);
   args.cols = plan.cols(tile);
   args.repeat = plan.inner;
+  args.ahead = of.x.ahead;
   args.narrow = plan.has_narrow_rows();
   args.center = &of.center[static_cast<std::size_t>(tile.c0)];
   args.sum_g = sum_g;

@@ -55,7 +55,7 @@ void BlockMoments::reduce(const Verbs& verbs, const Operand& x, const Tile& tile
   if (weights_ != nullptr) return reduce_weighted(x, tile, block, worker);
   const Operand::View view = x.read(tile, worker);
   verbs.moments({view.data, view.stride, plan_.rows(tile), plan_.cols(tile), plan_.inner,
-                 sums(block, tile.c0), x.ahead(2), plan_.has_narrow_rows()});
+                 sums(block, tile.c0), view.ahead, plan_.has_narrow_rows()});
 }
 
 void BlockMoments::reduce_weighted(const Operand& x, const Tile& tile, std::int64_t block,

@@ -125,7 +125,7 @@ bool Operand::is_direct() const {
 Operand::View Operand::in_place(const Tile& t) const {
   const std::int64_t stride = outer_.n == 0 ? 0 : outer_.dim[0].stride;
   char* sample = data_ + t.sample * sample_stride_;
-  return {sample + t.c0 * channel_stride_ + t.o0 * stride + t.i0 * item_, stride / item_};
+  return {sample + t.c0 * channel_stride_ + t.o0 * stride + t.i0 * item_, stride / item_, ahead(2)};
 }
 
 Operand::View Operand::buffer(const Tile& t, int worker) const {

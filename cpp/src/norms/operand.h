@@ -34,6 +34,7 @@ class Operand {
   struct View {
     char* data;
     std::ptrdiff_t stride;  // elements from row to row
+    bool ahead = false;     // it lies so far away that rows shall be asked for ahead
   };
   /// The tile to read from; a copy where need be.
   View read(const Tile& tile, int worker) const;
