@@ -200,9 +200,17 @@ double* shifts(Tile& m) { return m.parameters("shift", m.dtype == DType::float64
 
 Call row_affine(Tile& m) {
   const auto [x, y] = m.pair("y", [&](Use use) { return m.x(use); });
+  const double *gamma = m.of_columns("gamma"), *beta = m.of_columns("beta");
+  bool moderate = true;
+  for (Index j = 0; j < m.cols; ++j) {
+    const double least = 1 / bnpp::kSingleRoom, g = std::abs(gamma[j]), b = std::abs(beta[j]);
+    if (std::isfinite(g) && (g > bnpp::kSingleRoom || (g > 0 && g < least))) moderate = false;
+    if (std::isfinite(b) && b > bnpp::kSingleRoom) moderate = false;
+  }
   return call(m, &bnpp::RowVerbs::affine,
               {x.data, y.data, x.stride, y.stride, m.rows, m.cols, m.centers(), m.scales(1),
-               shifts(m), m.of_columns("gamma"), m.of_columns("beta"), stream(m)});
+               shifts(m), gamma, beta, m.singles("gamma_single", gamma),
+               m.singles("beta_single", beta), moderate, stream(m)});
 }
 
 Call row_grad_sums(Tile& m) {

@@ -237,7 +237,7 @@ class Tile {
     const double n = random.normal();
     return mean + deviation * (coarse_ ? std::round(2 * n) / 2 : n);
   }
-  // The last unusual ones are beyond what float32 has room for: see small.inl.h.
+  // The last unusual ones are beyond what float32 has room for: see maps.inl.h.
   double parameter(double usual) {
     if (unusual_ == 0 || !random.chance(unusual_)) return usual;
     return random.one_of({0, -0.0, 1, 1e25, -1e-25, 1e30, 1e-30, INFINITY, NAN, 1e-40, -1e60});
@@ -300,6 +300,13 @@ class Tile {
   }
   double* of_columns(const char* name, Use use = Use::in) {
     return numbers(name, cols, [&](Index) { return parameter(random.normal()); }, use);
+  }
+  // Numbers of columns as float32.
+  const float* singles(const char* name, const double* from) {
+    buffers.emplace_back(name, Use::in, DType::float32, Index{sizeof(float)},
+                         Place{1, cols, cols, random.below(8)},
+                         [&](Index, Index j) { return from[j]; });
+    return static_cast<const float*>(buffers.back().data());
   }
   double* sums(const char* name) { return parameters(name, 0, Use::out); }
   bnpp::BlockSums block_sums() {

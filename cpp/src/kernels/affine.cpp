@@ -21,8 +21,8 @@ struct Affine : MapOf<Element, MapVec<Element>, 3> {
   std::ptrdiff_t x_stride, residual_stride, mask_stride;
   bool relu, wide;
 
-  Affine(const AffineTile& t, bool in_columns)
-      : Base(t, in_columns, {t.center, t.scale, t.offset}, t.y, t.y_stride),
+  Affine(const AffineTile& t, std::ptrdiff_t repeat)
+      : Base(t, repeat, {t.center, t.scale, t.offset}, t.y, t.y_stride),
         x(static_cast<const T*>(t.x)),
         residual(static_cast<const T*>(t.residual)),
         mask(t.mask),
@@ -123,7 +123,7 @@ struct Affine : MapOf<Element, MapVec<Element>, 3> {
 
 template <class T, Layout layout>
 void affine(const AffineTile& t) {
-  Affine<T> map(t, layout == Layout::cols);
+  Affine<T> map(t, repeat_of<layout>(t));
   run_map(map, t.mask != nullptr, t.stream, t.ahead);
 }
 

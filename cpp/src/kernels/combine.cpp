@@ -14,8 +14,8 @@ struct Combine : MapOf<Element, Vec, 5> {
   std::ptrdiff_t u_stride, v_stride, x_stride, mask_stride;
   bool mask_out;
 
-  Combine(const CombineTile& t, bool in_columns)
-      : MapOf<T, V, 5>(t, in_columns, {t.center, t.a, t.b, t.d, t.c}, t.out, t.out_stride),
+  Combine(const CombineTile& t, std::ptrdiff_t repeat)
+      : MapOf<T, V, 5>(t, repeat, {t.center, t.a, t.b, t.d, t.c}, t.out, t.out_stride),
         u(static_cast<const T*>(t.u)),
         v(static_cast<const T*>(t.v)),
         x(static_cast<const T*>(t.x)),
@@ -102,7 +102,7 @@ struct Combine : MapOf<Element, Vec, 5> {
 
 template <class T, Layout layout>
 void combine(const CombineTile& t) {
-  Combine<T> map(t, layout == Layout::cols);
+  Combine<T> map(t, repeat_of<layout>(t));
   run_map(map, t.mask != nullptr, t.stream, t.ahead);
 }
 

@@ -12,7 +12,7 @@ struct GradInput : GradientMapOf<Element, MapVec<Element>> {
   using V = MapVec<T>;
   static constexpr bool kPlain = true;
 
-  GradInput(const GradInputTile& t, bool in_columns) : GradientMapOf<T, V>(t, in_columns) {
+  GradInput(const GradInputTile& t, std::ptrdiff_t repeat) : GradientMapOf<T, V>(t, repeat) {
     if constexpr (Arithmetic<V>::is_single) {
       const std::ptrdiff_t n = this->channels();
       this->all_fit = all_in_range(t.a, n) &&
@@ -57,7 +57,7 @@ struct GradInput : GradientMapOf<Element, MapVec<Element>> {
 
 template <class T, Layout layout>
 void grad_input(const GradInputTile& t) {
-  GradInput<T> map(t, layout == Layout::cols);
+  GradInput<T> map(t, repeat_of<layout>(t));
   run_map(map, t.mask != nullptr, t.stream, t.ahead);
 }
 

@@ -69,8 +69,8 @@ struct GradientMapOf : MapOf<Element, Vector, 4> {
   T* dresidual;
   std::ptrdiff_t dy_stride, x_stride, mask_stride, dresidual_stride;
 
-  GradientMapOf(const GradInputTile& t, bool in_columns)
-      : MapOf<T, V, 4>(t, in_columns, {t.center, t.a, t.b, t.c}, t.dx, t.dx_stride),
+  GradientMapOf(const GradInputTile& t, std::ptrdiff_t repeat)
+      : MapOf<T, V, 4>(t, repeat, {t.center, t.a, t.b, t.c}, t.dx, t.dx_stride),
         dy(static_cast<const T*>(t.dy)),
         x(static_cast<const T*>(t.x)),
         mask(t.mask),

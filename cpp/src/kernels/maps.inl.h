@@ -31,17 +31,14 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-// Float32 has room for numbers up to kRoom, and those in range are 0 or at least 1 / kRoom: as much
-// is left above and below for what they are multiplied with. What is Inf or NaN is so in float32,
-// too.
-constexpr double kRoom = 0x1p100;
+// Whether float32 has room for a number. What is Inf or NaN is so in float32, too.
 inline bool is_moderate(double v) {
   const double size = __builtin_fabs(v);
-  return !(size > kRoom) || size - size != 0;
+  return !(size > kSingleRoom) || size - size != 0;
 }
 inline bool is_in_range(double v) {
   const double size = __builtin_fabs(v);
-  return is_moderate(v) && !(size > 0 && size < 1 / kRoom);
+  return is_moderate(v) && !(size > 0 && size < 1 / kSingleRoom);
 }
 
 // Whether all are: first by their squares, which leave the unusual ones, and 0, to a closer look.
@@ -49,7 +46,7 @@ template <bool in_range>
 inline bool all_fit(const double* values, std::ptrdiff_t channels) {
   const auto fits = [](double v) { return in_range ? is_in_range(v) : is_moderate(v); };
   if (channels == 1) return fits(*values);
-  const Vec most = splat(kRoom * kRoom), least = splat(1 / (kRoom * kRoom));
+  const Vec most = splat(kSingleRoom * kSingleRoom), least = splat(1 / (kSingleRoom * kSingleRoom));
   unsigned unusual = 0;
   for_each_vector(channels, [&](std::ptrdiff_t c, auto lanes) BNPP_INLINE_LAMBDA {
     const Vec v = load(values + c, lanes), square = first_of(v * v, lanes, splat(1));
@@ -109,7 +106,8 @@ struct MapOf {
   using T = Element;
   using V = Vector;
   static constexpr int kParams = n;
-  static constexpr bool kPlain = false;  // whether there are loops of their own for plain tiles
+  static constexpr bool kPlain = false;   // whether there are loops of their own for plain tiles
+  static constexpr bool kOfRows = false;  // whether every row is a channel of its own
 
   std::ptrdiff_t rows, cols, repeat;
   const double* values[n];
@@ -120,11 +118,11 @@ struct MapOf {
   bool all_fit = true;     // float32 has room for all channels
 
   template <class Tile>
-  MapOf(const Tile& t, bool in_columns, const double* const (&of_channels)[n], void* to,
-        std::ptrdiff_t stride)
+  MapOf(const Tile& t, std::ptrdiff_t columns_of_channel, const double* const (&of_channels)[n],
+        void* to, std::ptrdiff_t stride)
       : rows(t.rows),
         cols(t.cols),
-        repeat(in_columns ? t.repeat : t.cols),
+        repeat(columns_of_channel),
         out(static_cast<T*>(to)),
         out_stride(stride) {
     for (int k = 0; k < n; ++k) values[k] = of_channels[k];
@@ -178,6 +176,8 @@ template <class V>
 constexpr std::ptrdiff_t kWide = kPartLanes < 8 ? 1 : kBlock<V>;
 // Rows of columns that share their numbers.
 constexpr std::ptrdiff_t kTall = 8;
+// Bytes of a short row; two are a page.
+constexpr std::ptrdiff_t kShortRow = 2048;
 // What rows of columns that are one run are joined to a multiple of.
 constexpr std::ptrdiff_t kJoinedWidth = 64;
 
@@ -221,10 +221,10 @@ BNPP_INLINE bool map_block(const M& row, std::ptrdiff_t j, const P& params, Lane
 
 // Lanes of `again`, and those of channels that do not fit, in float64.
 template <class M>
-BNPP_OUT_OF_LINE void mend(const M& row, std::ptrdiff_t j, std::ptrdiff_t n, unsigned again,
-                           float* z) {
+BNPP_COLD void mend(const M& row, std::ptrdiff_t j, std::ptrdiff_t n, unsigned again, float* z) {
   for (std::ptrdiff_t k = 0; k < n; ++k) {
-    const std::ptrdiff_t c = (j + k) / row.repeat;
+    std::ptrdiff_t c = (j + k) / row.repeat;
+    if constexpr (M::kOfRows) c = row.channel;
     if ((again >> k & 1) != 0 || !row.fits(c)) z[k] = static_cast<float>(row.exact(j + k, c));
   }
 }
@@ -238,7 +238,8 @@ BNPP_INLINE void map_vector(const M& row, const NumbersOf<M>& numbers, std::ptrd
   if (row.in_columns()) {
     params.p[0] = numbers.at(j, lanes);
   } else {
-    const std::ptrdiff_t c = j / row.repeat, border = (c + 1) * row.repeat - j;
+    std::ptrdiff_t c = j / row.repeat, border = (c + 1) * row.repeat - j;
+    if constexpr (M::kOfRows) c = row.channel;
     params.p[0] = numbers.of(c);
     if (border < n) blend(params.p[0], border, numbers.of(c + 1));
   }
@@ -256,8 +257,8 @@ BNPP_INLINE void map_vector(const M& row, const NumbersOf<M>& numbers, std::ptrd
   row.template finish<1>(j, lanes, z);
 }
 template <class M>
-BNPP_OUT_OF_LINE void map_edge(const M& map, const NumbersOf<M>& numbers, std::ptrdiff_t i,
-                               std::ptrdiff_t j, std::ptrdiff_t end) {
+BNPP_COLD void map_edge(const M& map, const NumbersOf<M>& numbers, std::ptrdiff_t i,
+                        std::ptrdiff_t j, std::ptrdiff_t end) {
   M row = map;  // a copy no store can alias
   row.step(i);
   for (; j + kLanes <= end; j += kLanes) map_vector(row, numbers, j, kLanes, Full{});
@@ -284,7 +285,7 @@ BNPP_OUT_OF_LINE Place map_runs(const M& map, const NumbersOf<M>& all, Place at)
   for (; at.i < row.rows; row.step(1)) {
     std::ptrdiff_t j = at.j, c = j < repeat ? 0 : j / repeat;
     for (std::ptrdiff_t end = (c + 1) * repeat; j < cols; end += repeat, ++c) {
-      const Params<n, V> params = numbers.of(c);
+      const Params<n, V> params = numbers.of(M::kOfRows ? at.i : c);
       const Same<n, V> same = {params};
       for (; block > 1 && j + block * kLanes <= end; j += block * kLanes) {
         for (std::ptrdiff_t k = 0; row.ask > 0 && k < block; ++k) row.foresee(j + k * kLanes);
@@ -319,20 +320,22 @@ BNPP_OUT_OF_LINE Place map_runs(const M& map, const NumbersOf<M>& all, Place at)
 // each of them strips of a few vectors.
 template <bool plain, class M>
 BNPP_OUT_OF_LINE Place map_columns(const M& map, const NumbersOf<M>& all, Place at,
-                                   std::ptrdiff_t tall) {
+                                   std::ptrdiff_t tall, bool one_by_one) {
   M m = map;
   if (plain) m.make_plain();
   const NumbersOf<M> numbers = all;
+  std::ptrdiff_t first = at.i & -tall, end = first;
+  M band = m;  // from its first row on
+  band.step(first);
   const auto strip = [&](auto count, auto lanes) BNPP_INLINE_LAMBDA {
     constexpr std::ptrdiff_t width = decltype(count)::value;
     Each<width, M::kParams, typename M::V> params;
     for (std::ptrdiff_t k = 0; k < width; ++k) {
       params.p[k] = numbers.at(at.j + k * kLanes, lanes);
     }
-    const std::ptrdiff_t first = at.i & -tall;
-    const std::ptrdiff_t end = first + tall < m.rows ? first + tall : m.rows;
-    M row = m;
-    for (row.step(at.i); at.i < end; ++at.i, row.step(1)) {
+    M row = band;
+    if (at.i > first) row.step(at.i - first);
+    for (; at.i < end; ++at.i, row.step(1)) {
       for (std::ptrdiff_t k = 0; row.ask > 0 && k < width; ++k) row.foresee(at.j + k * kLanes);
       if (!map_block<width>(row, at.j, params, lanes)) return false;
     }
@@ -341,7 +344,8 @@ BNPP_OUT_OF_LINE Place map_columns(const M& map, const NumbersOf<M>& all, Place 
     return true;
   };
   constexpr std::ptrdiff_t wide = kWide<typename M::V>;
-  while (at.i < m.rows) {
+  for (; first < m.rows; first += tall, band.step(tall)) {
+    end = first + tall < m.rows ? first + tall : m.rows;
     while (at.j + wide * kLanes <= m.cols) {
       if (!strip(Count<wide>{}, Full{})) return at;
     }
@@ -349,8 +353,8 @@ BNPP_OUT_OF_LINE Place map_columns(const M& map, const NumbersOf<M>& all, Place 
       if (!strip(Count<1>{}, Full{})) return at;
     }
     if (at.j < m.cols && !strip(Count<1>{}, Some{m.cols - at.j})) return at;
-    if (tall == 1) return {at.i, m.cols};
-    at = {at.i + tall, 0};
+    if (one_by_one) return {first, m.cols};
+    at = {first + tall, 0};
   }
   return at;
 }
@@ -372,23 +376,30 @@ void walk_runs(const M& m, const NumbersOf<M>& numbers) {
   }
 }
 
+// Rows of columns that share their numbers. From memory, short rows are best read as they lie. Of
+// rows whole pages apart a store to one looks like one to what is loaded of the next, which waits.
+template <class M>
+inline std::ptrdiff_t tall_of(const M& m) {
+  constexpr auto item = static_cast<std::ptrdiff_t>(sizeof(typename M::T));
+  if (m.ask > 0 && m.cols > kJoinedWidth) return m.cols * item < kShortRow ? 1 : kTall / 2;
+  return m.out_stride * item % kPage == 0 ? 2 : kTall;
+}
+
 template <class M>
 void walk_columns(const M& m, const NumbersOf<M>& numbers) {
   const bool plain = M::kPlain && m.is_plain();
   constexpr std::ptrdiff_t wide = kWide<typename M::V> * kLanes;
-  // Rows whose lines begin at other columns come one by one. Of rows whole pages apart a store to
-  // one looks like one to what is loaded of the next, which waits for it.
+  // Rows whose lines begin at other columns come one by one.
   const bool one_by_one = m.rows > 1 && (m.head(0) > 0 || m.head(1) > 0);
-  const bool alike = m.out_stride * static_cast<std::ptrdiff_t>(sizeof(typename M::T)) % 4096 == 0;
-  const std::ptrdiff_t tall = one_by_one || !m.all_fit ? 1 : alike ? 2 : kTall;
+  const std::ptrdiff_t tall = one_by_one || !m.all_fit ? 1 : tall_of(m);
   for (Place at = {0, 0}; at.i < m.rows;) {
     if (std::ptrdiff_t head = m.head(at.i); at.j == 0 && head > 0) {
       map_edge(m, numbers, at.i, 0, head);
       at.j = head;
     }
     if (m.all_fit) {
-      at = plain ? map_columns<M::kPlain>(m, numbers, at, tall)
-                 : map_columns<false>(m, numbers, at, tall);
+      at = plain ? map_columns<M::kPlain>(m, numbers, at, tall, one_by_one)
+                 : map_columns<false>(m, numbers, at, tall, one_by_one);
     }
     if (at.i >= m.rows) return;
     std::ptrdiff_t width = at.j + wide <= m.cols ? wide : kLanes;
@@ -409,7 +420,8 @@ void walk_map(const M& m) {
   ColumnsOf<Number> held[M::kParams];
   NumbersOf<M> numbers;
   const bool columns = m.in_columns();
-  const std::ptrdiff_t channels = m.channels(), repeat = columns ? m.repeat : 1;
+  const std::ptrdiff_t channels = M::kOfRows ? m.rows : m.channels();
+  const std::ptrdiff_t repeat = columns ? m.repeat : 1;
   for (int k = 0; k < M::kParams; ++k) {
     numbers.columns[k] = spread_channels(m.values[k], channels, repeat, held[k].at);
   }
@@ -474,19 +486,21 @@ inline Store how_to_store(const M& m, bool has_mask, bool one_run) {
 // `stream` and `ahead` are those of the tile.
 template <class M>
 void run_map(M& m, bool has_mask, bool stream, bool ahead) {
-  const bool one_run = m.repeat == 1 && m.one_run();
+  bool one_run = false;
+  if constexpr (!M::kOfRows) one_run = m.repeat == 1 && m.one_run();
   if (kCanStream && stream) m.how = how_to_store(m, has_mask, one_run);
   if (!m.in_columns()) {
-    m.ask = m.rows > 1 && (m.channels() == 1 || ahead) ? 1 : 0;
+    m.ask = M::kOfRows || (m.rows > 1 && (m.channels() == 1 || ahead)) ? 1 : 0;
   } else if (ahead || m.how != Store::cached) {
     m.ask = rows_ahead<typename M::T>(m.out_stride, kTall);
   }
   const auto begins_on_lines = [&](std::ptrdiff_t i) {
     return stream_head(m.out + i * m.out_stride, m.how) == 0;
   };
-  if (one_run && m.rows > 1 &&
-      (m.cols < kJoinedWidth || !begins_on_lines(0) || !begins_on_lines(1))) {
-    walk_joined(m);
+  const bool joined = one_run && m.rows > 1 &&
+                      (m.cols < kJoinedWidth || !begins_on_lines(0) || !begins_on_lines(1));
+  if constexpr (!M::kOfRows) {
+    joined ? walk_joined(m) : walk_map(m);
   } else {
     walk_map(m);
   }

@@ -69,6 +69,29 @@ void find_shifts(const MomentsTile& t) {
   });
 }
 
+// Values whose mean is the shift of a row.
+constexpr std::ptrdiff_t kRowShiftValues = 4;
+// A row's shift may be 0 where the square of the mean is at most so much of the mean square about
+// its first value.
+constexpr double kRowNearZero = 2;
+// The part of n * sum (x - K)^2 that (sum (x - K))^2 may be: M2 is the rest, with four bits less.
+constexpr double kRowShiftPart = 15.0 / 16;
+
+// 0 where that is near enough to them; see shift_of.
+template <class T>
+inline double row_shift(const T* x, std::ptrdiff_t cols) {
+  const std::ptrdiff_t n = cols < kRowShiftValues ? cols : kRowShiftValues;
+  const double first = to_double(*x), share = 1 / static_cast<double>(n);
+  double rest = 0, square = 0;
+  for (std::ptrdiff_t j = 1; j < n; ++j) {
+    const double d = to_double(x[j]) - first;
+    rest += d;
+    square += d * d;
+  }
+  const double mean = first + rest * share;
+  return mean * mean <= kRowNearZero * square * share ? 0 : as_shift<T>(mean);
+}
+
 }  // namespace
 
 template <class T, Layout layout>
@@ -85,9 +108,32 @@ void moments(const MomentsTile& tile) {
       [&](std::ptrdiff_t) { return static_cast<double>(t.rows * t.repeat); }, sum);
 }
 
+// Of every row, one number a row.
+template <class T>
+void row_moments(const MomentsTile& t) {
+  const T* x = static_cast<const T*>(t.x);
+  for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+    t.sums.shift[i] = row_shift(x + i * t.x_stride, t.cols);
+  }
+  const auto sum = [&](std::ptrdiff_t first, std::ptrdiff_t rows) {
+    MomentsTile part = t;
+    part.x = x + first * t.x_stride;
+    part.rows = rows;
+    part.repeat = t.cols;
+    part.ahead = false;
+    part.sums.shift += first;
+    sum_rows(Values<T>(part, 0, 1), pairs_of(t.sums, first));
+  };
+  sum(0, t.rows);
+  again_about_means<T>(
+      t.sums, t.rows, 1, [&](std::ptrdiff_t) { return static_cast<double>(t.cols); }, sum,
+      kRowShiftPart);
+}
+
 #define BNPP_UNIT(name, type)                                    \
   template void moments<type, Layout::rows>(const MomentsTile&); \
-  template void moments<type, Layout::cols>(const MomentsTile&);
+  template void moments<type, Layout::cols>(const MomentsTile&); \
+  template void row_moments<type>(const MomentsTile&);
 BNPP_DTYPES(BNPP_UNIT)
 
 }  // namespace bnpp::BNPP_ISA

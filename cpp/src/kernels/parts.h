@@ -329,21 +329,23 @@ struct Some {
   std::ptrdiff_t n;
 };
 
-// Up to kLanes items, without a call.
-template <int piece, class T>
+// n items, `most` at most, without a call.
+template <std::ptrdiff_t piece, std::ptrdiff_t most, class T>
 inline void copy_piece(T*& to, const T*& from, std::ptrdiff_t n) {
-  if ((n & piece) == 0) return;
-  __builtin_memcpy(to, from, piece * sizeof(T));
-  to += piece;
-  from += piece;
+  if constexpr (piece <= most) {
+    if ((n & piece) == 0) return;
+    __builtin_memcpy(to, from, piece * sizeof(T));
+    to += piece;
+    from += piece;
+  }
 }
-template <class T>
+template <std::ptrdiff_t most, class T>
 inline void copy_some(T* to, const T* from, std::ptrdiff_t n) {
-  copy_piece<kLanes>(to, from, n);
-  copy_piece<8>(to, from, n);
-  copy_piece<4>(to, from, n);
-  copy_piece<2>(to, from, n);
-  copy_piece<1>(to, from, n);
+  copy_piece<16, most>(to, from, n);
+  copy_piece<8, most>(to, from, n);
+  copy_piece<4, most>(to, from, n);
+  copy_piece<2, most>(to, from, n);
+  copy_piece<1, most>(to, from, n);
 }
 
 // One part, or what there is of it: the others are 0, or not stored.
@@ -360,7 +362,7 @@ inline Part load_part(const T* from, Some some) {
     return widen<T>(load_first<T>(from, static_cast<int>(some.n)));
   } else {
     T buffer[kPartLanes] = {};
-    copy_some(buffer, from, some.n);
+    copy_some<kPartLanes - 1>(buffer, from, some.n);
     return load_part(buffer);
   }
 }
@@ -371,7 +373,7 @@ inline void store_part(double* to, Part part, Some some) {
   if (some.n >= kPartLanes) return store_part(to, part);
   double buffer[kPartLanes];
   store_part(buffer, part);
-  copy_some(to, buffer, some.n);
+  copy_some<kPartLanes - 1>(to, buffer, some.n);
 }
 // The first n lanes of v, and 0 in the others.
 inline Part first_of(Part v, Full) { return v; }

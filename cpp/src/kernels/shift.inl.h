@@ -18,8 +18,8 @@ constexpr double kShiftPart = 2.0 / 3;
 constexpr double kNearZero = 1;
 // Whether the sums of n values about K deserve a second pass.
 template <class T>
-inline bool poor_shift(double s1, double s2, double n) {
-  return sizeof(T) == sizeof(double) || s1 * s1 > kShiftPart * n * s2;
+inline bool poor_shift(double s1, double s2, double n, double part = kShiftPart) {
+  return sizeof(T) == sizeof(double) || s1 * s1 > part * n * s2;
 }
 // v as a shift: rounded to T, and 0 where that is Inf or NaN.
 template <class T>
@@ -79,12 +79,13 @@ inline PairSums pairs_of(const BlockSums& sums, std::ptrdiff_t c) {
 // a few have a poor shift: only those are summed that come in `together` with one.
 template <class T, class Count, class Sum>
 inline void again_about_means(const BlockSums& sums, std::ptrdiff_t channels,
-                              std::ptrdiff_t together, Count count, Sum sum) {
+                              std::ptrdiff_t together, Count count, Sum sum,
+                              double part = kShiftPart) {
   if (together < 1) together = 1;
   std::ptrdiff_t first = 0, end = 0;  // those to be summed again
   for (std::ptrdiff_t c = 0; c < channels; ++c) {
     const double n = count(c);
-    if (!(n > 0) || !poor_shift<T>(sums.s1[c], sums.s2[c], n)) continue;
+    if (!(n > 0) || !poor_shift<T>(sums.s1[c], sums.s2[c], n, part)) continue;
     if (c - c % together > end) {
       if (end > first) sum(first, end - first);
       first = c - c % together;

@@ -113,6 +113,52 @@ inline unsigned bits_of_less(Single a, Single b) {
   return bits;
 }
 
+// a * b + c, rounded once.
+#if defined(__AVX512F__)
+inline SinglePart fused(SinglePart a, SinglePart b, SinglePart c) {
+  return reinterpret_cast<SinglePart>(_mm512_fmadd_ps(
+      reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+}
+#elif defined(__FMA__)
+inline SinglePart fused(SinglePart a, SinglePart b, SinglePart c) {
+  return reinterpret_cast<SinglePart>(_mm256_fmadd_ps(
+      reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
+}
+#elif defined(BNPP_SCALAR) || !defined(__GNUC__)
+inline float fused_single(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+#else
+// Float64 holds the product exactly; where it rounds the sum, the last bit says so: a sum that lies
+// between two floats, or on one, still does.
+inline Part sum_to_odd(Part p, Part c) {
+  const Part sum = p + c, from_c = sum - p;
+  const Part error = (p - (sum - from_c)) + (c - from_c);
+  const PartBits lost = error * error > 0.0;  // not of Inf and NaN, whose error is NaN
+  const PartBits above = (error < 0.0) ^ (sum < 0.0);
+  const PartBits bits = reinterpret_cast<PartBits>(sum);
+  return reinterpret_cast<Part>((bits + (above & lost)) | (lost & 1));
+}
+inline SinglePart fused(SinglePart a, SinglePart b, SinglePart c) {
+  SinglePart r;
+  for (int i = 0; i < kSingleLanes; i += kPartLanes) {
+    Narrow<float> x, y, z;
+    __builtin_memcpy(&x, reinterpret_cast<const char*>(&a) + i * sizeof(float), sizeof(x));
+    __builtin_memcpy(&y, reinterpret_cast<const char*>(&b) + i * sizeof(float), sizeof(y));
+    __builtin_memcpy(&z, reinterpret_cast<const char*>(&c) + i * sizeof(float), sizeof(z));
+    x = narrow<float>(sum_to_odd(widen<float>(x) * widen<float>(y), widen<float>(z)));
+    __builtin_memcpy(reinterpret_cast<char*>(&r) + i * sizeof(float), &x, sizeof(x));
+  }
+  return r;
+}
+#endif
+inline Single fused(Single a, Single b, Single c) {
+#if defined(BNPP_SCALAR) || !defined(__GNUC__)
+  for (int i = 0; i < kSingles; ++i) a.p[i] = fused_single(a.p[i], b.p[i], c.p[i]);
+#else
+  for (int i = 0; i < kSingles; ++i) a.p[i] = fused(a.p[i], b.p[i], c.p[i]);
+#endif
+  return a;
+}
+
 inline Single load_single(const float* from, Full = {}) {
   Single r;
   for (int i = 0; i < kSingles; ++i) {

@@ -121,14 +121,14 @@ inline void store(T* to, Single v, Full = {}) {
 template <class T>
 inline Single load_single(const T* from, Some some) {
   T buffer[kLanes] = {};
-  copy_some(buffer, from, some.n);
+  copy_some<kLanes>(buffer, from, some.n);
   return load_single(buffer);
 }
 template <class T>
 inline void store(T* to, Single v, Some some) {
   T buffer[kLanes];
   store(buffer, v);
-  copy_some(to, buffer, some.n);
+  copy_some<kLanes>(to, buffer, some.n);
 }
 template <class T>
 inline void stream(T* to, Single v) {

@@ -42,9 +42,10 @@ struct SumsOf {
   const double* numbers[n > 0 ? n : 1];
   std::ptrdiff_t stride;  // of the tensor that decides how far ahead rows are asked for
   bool ahead;
-  bool in_columns;  // else in runs
+  bool in_columns;       // else in runs
+  bool of_rows = false;  // every row is a channel of its own
 
-  std::ptrdiff_t channels() const { return repeat == 1 ? cols : cols / repeat; }
+  std::ptrdiff_t channels() const { return of_rows ? rows : repeat == 1 ? cols : cols / repeat; }
   // Whether float64 does hold them, the numbers being those of so many channels.
   bool exact(std::ptrdiff_t) const { return false; }
   // Whether row i has no part in the sums.
@@ -69,7 +70,7 @@ SumsOf<T, numbers> sums_of(const Tile& t, std::ptrdiff_t stride, const double* c
 // A tile of one channel as one of several.
 template <Layout layout, class Tile>
 Tile as_columns(Tile t) {
-  if (layout == Layout::rows) t.repeat = t.cols;
+  t.repeat = repeat_of<layout>(t);
   return t;
 }
 
@@ -188,27 +189,32 @@ BNPP_INLINE void sum_run(const S& s, std::ptrdiff_t c, std::ptrdiff_t column, st
   }
 }
 
+// Channels of a tile of runs at most.
+constexpr std::ptrdiff_t kChannelsOfRuns = kPieceColumns / kLanes;
+
 // Of every channel of a tile of runs, several rows at a time, so that short runs are read about as
 // they lie.
 template <bool exact, class S>
 BNPP_OUT_OF_LINE void sum_runs(const S& given, const PairSums& to) {
   const S s = given;  // a copy no store can alias
   constexpr std::ptrdiff_t most = S::kPlain * kLanes;
-  const std::ptrdiff_t channels = s.cols / s.repeat, vectors = (s.repeat + kLanes - 1) / kLanes;
+  const std::ptrdiff_t channels = s.channels(), vectors = (s.repeat + kLanes - 1) / kLanes;
   const std::ptrdiff_t together = vectors < S::kPlain ? S::kPlain / vectors : 1;
-  const std::ptrdiff_t ahead = s.ahead ? together : 0;
-  LaneSums sums[kPieceColumns / kLanes];
+  const std::ptrdiff_t ahead = s.ahead ? together : 0, rows = s.of_rows ? 1 : s.rows;
+  LaneSums sums[kChannelsOfRuns];
   for (std::ptrdiff_t c = 0; c < channels; ++c) {
     for (int h = 0; h < kPairParts; ++h) {
       sums[c].s1[h] = sums[c].s1_low[h] = sums[c].s2[h] = sums[c].s2_low[h] = spread(0);
     }
   }
-  for (std::ptrdiff_t first = 0; first < s.rows; first += together) {
-    const std::ptrdiff_t end = first + together < s.rows ? first + together : s.rows;
+  for (std::ptrdiff_t i = 0; i < rows; i += together) {
     for (std::ptrdiff_t c = 0; c < channels; ++c) {
+      const std::ptrdiff_t first = s.of_rows ? c : i, column = s.of_rows ? 0 : c * s.repeat;
+      std::ptrdiff_t end = first + (s.of_rows ? 1 : together);
+      if (end > s.rows) end = s.rows;
       for (std::ptrdiff_t j = 0; j < s.repeat; j += most) {
         const std::ptrdiff_t width = j + most < s.repeat ? most : s.repeat - j;
-        sum_run<exact>(s, c, c * s.repeat + j, width, first, end, ahead, sums[c]);
+        sum_run<exact>(s, c, column + j, width, first, end, ahead, sums[c]);
       }
     }
   }
@@ -234,13 +240,21 @@ BNPP_INLINE void join(double* hi, double* lo, Part v, bool is_first, Lanes lanes
   store_part(lo, error, lanes);
 }
 
+// Rows of columns that are summed together where they come from memory; even.
+constexpr std::ptrdiff_t kRowsFromMemory = 32;
+
 // Of every column, as if each were a channel.
 template <bool exact, class S>
 BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
   const S s = given;
-  const std::ptrdiff_t ahead = s.ahead ? rows_ahead<typename S::T>(s.stride, 8) : 0;
-  const auto strip = [&](auto count, std::ptrdiff_t first, std::ptrdiff_t end,
-                         std::ptrdiff_t column, auto lanes) BNPP_INLINE_LAMBDA {
+  // Lines of rows whole pages apart share their place in the first-level cache.
+  const bool alike = s.stride * static_cast<std::ptrdiff_t>(sizeof(typename S::T)) % kPage == 0;
+  const std::ptrdiff_t together = !s.ahead ? S::kPlain : alike ? 4 : kRowsFromMemory;
+  const std::ptrdiff_t ahead = !s.ahead ? 0 : alike ? 4 : rows_ahead<typename S::T>(s.stride, 8);
+  Columns plain1, plain2;  // sums that have not joined yet
+  // Rows [begin, end) of those from `first` on whose sums are plain; the last ones join.
+  const auto strip = [&](auto count, std::ptrdiff_t first, std::ptrdiff_t begin, std::ptrdiff_t end,
+                         bool last, std::ptrdiff_t column, auto lanes) BNPP_INLINE_LAMBDA {
     constexpr int parts = static_cast<int>(decltype(count)::value);
     Numbers<S::kNumbers> k[parts];
     Part s1[parts], s2[parts];
@@ -250,8 +264,11 @@ BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
         k[p].p[n] = load_part(s.numbers[n] + column + p * kPartLanes, lanes);
       }
       s1[p] = s2[p] = spread(0);
+      if (begin == first) continue;
+      s1[p] = load_part(plain1 + column + p * kPartLanes, lanes);
+      s2[p] = load_part(plain2 + column + p * kPartLanes, lanes);
     }
-    std::ptrdiff_t i = first;
+    std::ptrdiff_t i = begin;
     for (; i + 2 <= end; i += 2) {
       const auto row = s.row(i), next = s.row(i + 1);
       BNPP_UNROLL
@@ -281,17 +298,26 @@ BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
     BNPP_UNROLL
     for (int p = 0; p < parts; ++p) {
       const std::ptrdiff_t j = column + p * kPartLanes;
+      if (!last) {
+        store_part(plain1 + j, s1[p], lanes);
+        store_part(plain2 + j, s2[p], lanes);
+        continue;
+      }
       join(to.s1 + j, to.s1_low + j, s1[p], first == 0, lanes);
       join(to.s2 + j, to.s2_low + j, s2[p], first == 0, lanes);
     }
   };
   constexpr std::ptrdiff_t width = kStripParts * kPartLanes;
-  for (std::ptrdiff_t first = 0; first < s.rows; first += S::kPlain) {
-    const std::ptrdiff_t end = first + S::kPlain < s.rows ? first + S::kPlain : s.rows;
+  for (std::ptrdiff_t begin = 0; begin < s.rows; begin += together) {
+    const std::ptrdiff_t first = begin - begin % S::kPlain;
+    const std::ptrdiff_t end = begin + together < s.rows ? begin + together : s.rows;
+    const bool last = end == s.rows || end % S::kPlain == 0;
+    const auto strips = [&](auto count, std::ptrdiff_t j, auto lanes)
+                            BNPP_INLINE_LAMBDA { strip(count, first, begin, end, last, j, lanes); };
     std::ptrdiff_t j = 0;
-    for (; j + width <= s.cols; j += width) strip(Count<kStripParts>{}, first, end, j, Full{});
-    for (; j + kPartLanes <= s.cols; j += kPartLanes) strip(Count<1>{}, first, end, j, Full{});
-    if (j < s.cols) strip(Count<1>{}, first, end, j, Some{s.cols - j});
+    for (; j + width <= s.cols; j += width) strips(Count<kStripParts>{}, j, Full{});
+    for (; j + kPartLanes <= s.cols; j += kPartLanes) strips(Count<1>{}, j, Full{});
+    if (j < s.cols) strips(Count<1>{}, j, Some{s.cols - j});
   }
 }
 
@@ -396,6 +422,20 @@ void sum_tile(const S& s, bool narrow, const PairSums& to) {
 
 // hi + lo; the lo of an Inf is NaN.
 inline double rounded(PairSum s) { return s.lo - s.lo == 0 ? s.hi + s.lo : s.hi; }
+
+// The sums of rows, each a channel of its own.
+template <class S>
+void sum_rows(S s, const PairSums& to) {
+  s.of_rows = true;
+  s.in_columns = false;
+  s.repeat = s.cols;
+  for (std::ptrdiff_t first = 0; first < s.rows; first += kChannelsOfRuns) {
+    S part = s.every(1, first);
+    part.rows = first + kChannelsOfRuns < s.rows ? kChannelsOfRuns : s.rows - first;
+    for (int k = 0; k < S::kNumbers; ++k) part.numbers[k] += first;
+    sum_tile(part, false, to.from(first));
+  }
+}
 
 // The sums of a tile's channels, each a single number.
 template <class S>

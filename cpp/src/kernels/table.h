@@ -27,6 +27,10 @@ struct PairSum {
 // registers; a partial vector at its end costs more than loading them where runs are shorter.
 constexpr std::ptrdiff_t kRunColumns = 96;
 
+// Numbers that float32 has room for are 0 or at most this, and those to multiply with at least its
+// inverse: as much is left above and below for what they come together with.
+constexpr double kSingleRoom = 0x1p100;
+
 // Whether rows of so many columns are narrow and fill no whole vectors: kernels take several as
 // one.
 static constexpr bool is_narrow(std::ptrdiff_t columns) {
@@ -193,7 +197,8 @@ struct Verbs {
 // Norms whose statistics belong to a row (layer norm): center, scale, shift, b and c have one
 // number a row, gamma and beta one a column.
 
-// y = ((x - center) * scale + shift) * gamma + beta, with a shift for float64 only.
+// y = ((x - center) * scale + shift) * gamma + beta, with a shift for float64 only. For all else
+// gamma and beta come as float32, too, and `moderate` tells whether that has room for them.
 struct RowAffineTile {
   const void* x;
   void* y;
@@ -201,6 +206,8 @@ struct RowAffineTile {
   std::ptrdiff_t rows, cols;
   const double *center, *scale, *shift;
   const double *gamma, *beta;
+  const float *gamma_single, *beta_single;
+  bool moderate;
   bool stream;
 };
 

@@ -197,7 +197,7 @@ inline Vec load(const T* from, Some some) {
     return r;
   } else {
     T buffer[kLanes] = {};
-    copy_some(buffer, from, some.n);
+    copy_some<kLanes>(buffer, from, some.n);
     return load(buffer);
   }
 }
@@ -211,7 +211,7 @@ inline void store(T* to, Vec v, Some some) {
   } else {
     T buffer[kLanes];
     store(buffer, v);
-    copy_some(to, buffer, some.n);
+    copy_some<kLanes>(to, buffer, some.n);
   }
 }
 // v in the first n lanes, `rest` in the others.

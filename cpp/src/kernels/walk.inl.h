@@ -10,10 +10,13 @@ namespace {
 #define BNPP_INLINE_LAMBDA __attribute__((always_inline))
 #define BNPP_INLINE BNPP_INLINE_LAMBDA inline
 #define BNPP_OUT_OF_LINE __attribute__((noinline))
+// What few vectors come to: small rather than fast.
+#define BNPP_COLD __attribute__((noinline, cold))
 // Before a loop over arrays that are to be registers.
 #define BNPP_UNROLL _Pragma("GCC unroll 8")
 #else
 #define BNPP_OUT_OF_LINE
+#define BNPP_COLD
 #define BNPP_UNROLL
 #define BNPP_INLINE_LAMBDA
 #define BNPP_INLINE inline
@@ -21,6 +24,8 @@ namespace {
 
 // Columns whose parameters, or sums, are held at a time at most: what fits the first-level cache.
 constexpr std::ptrdiff_t kPieceColumns = 1024;
+// Lines whose addresses agree modulo so many bytes share their place in the first-level cache.
+constexpr std::ptrdiff_t kPage = 4096;
 // Rows that share one load of what belongs to columns, where the registers suffice.
 constexpr std::ptrdiff_t kRowsAtOnce = kParts <= 2 ? 4 : 1;
 template <bool B>
@@ -76,6 +81,12 @@ struct alignas(64) ColumnsOf {
   Number& operator[](std::ptrdiff_t j) { return at[j]; }
 };
 using Columns = ColumnsOf<double>;
+
+// Columns of a channel: a tile of layout rows has one.
+template <Layout layout, class Tile>
+inline std::ptrdiff_t repeat_of(const Tile& t) {
+  return layout == Layout::rows ? t.cols : t.repeat;
+}
 
 inline bool all_zero(const double* values, std::ptrdiff_t n) {
   unsigned zero = 0xffff;

@@ -39,8 +39,8 @@ struct WeightedGradInput : GradientMapOf<Element, Vec> {
   std::ptrdiff_t w_stride;
   bool per_row;
 
-  WeightedGradInput(const WeightedGradInputTile& t, bool in_columns)
-      : GradientMapOf<T, Vec>(t.tile, in_columns),
+  WeightedGradInput(const WeightedGradInputTile& t, std::ptrdiff_t repeat)
+      : GradientMapOf<T, Vec>(t.tile, repeat),
         w(static_cast<const Weight<T>*>(t.weights.w)),
         w_stride(t.weights.w_stride),
         per_row(t.weights.per_row) {}
@@ -87,7 +87,7 @@ void weighted_grad_sums(const WeightedGradSumsTile& tile) {
 
 template <class T, Layout layout>
 void weighted_grad_input(const WeightedGradInputTile& t) {
-  WeightedGradInput<T> map(t, layout == Layout::cols);
+  WeightedGradInput<T> map(t, repeat_of<layout>(t.tile));
   run_map(map, t.tile.mask != nullptr, t.tile.stream, t.tile.ahead);
 }
 

@@ -45,7 +45,13 @@ struct WeightedValues : SumsOf<Element, 1> {
     u = w * v;
   }
   bool one_run() const { return false; }
-  WeightedValues every(std::ptrdiff_t, std::ptrdiff_t) const { return *this; }  // never narrow
+  WeightedValues every(std::ptrdiff_t n, std::ptrdiff_t first) const {
+    WeightedValues part = *this;
+    part.x += first * this->stride;
+    part.stride *= n;
+    part.weights.go_on(n, first);
+    return part;
+  }
 };
 
 // The weighted mean of the start of the first of some rows that has weight there.
@@ -93,6 +99,15 @@ void find_shifts(const WeightedMomentsTile& tile) {
   });
 }
 
+// The first x that has a weight.
+template <class T>
+inline double first_weighted(const T* x, const Weight<T>* w, std::ptrdiff_t cols) {
+  for (std::ptrdiff_t j = 0; j < cols; ++j) {
+    if (w[j] > 0) return as_shift<T>(to_double(x[j]));
+  }
+  return 0;
+}
+
 }  // namespace
 
 template <class T, Layout layout>
@@ -111,9 +126,30 @@ void weighted_moments(const WeightedMomentsTile& given) {
       [&](std::ptrdiff_t c) { return tile.count[c * tile.count_step]; }, sum);
 }
 
+// Twice, the second time about the mean: the first value may be an outlier.
+template <class T>
+void row_weighted_moments(const RowWeightedMomentsTile& t) {
+  const BlockSums& sums = t.sums;
+  const WeightsTile weights = {t.weights, t.weights_stride, false};
+  const MomentsTile values = {t.x, t.x_stride, t.rows, t.cols, t.cols, sums, false, false};
+  const WeightedValues<T> of({values, weights, t.weight, 1, nullptr}, 0, 1);
+  for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+    const auto row = of.row(i);
+    double squares;
+    weight_sums<T, Layout::rows>({{row.w, 0, false}, 1, t.cols, t.cols, t.weight + i, &squares});
+    sums.shift[i] = first_weighted(row.x, row.w, t.cols);
+  }
+  sum_rows(of, pairs_of(sums, 0));
+  for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
+    if (t.weight[i] > 0) sums.shift[i] = as_shift<T>(sums.shift[i] + sums.s1[i] / t.weight[i]);
+  }
+  sum_rows(of, pairs_of(sums, 0));
+}
+
 #define BNPP_UNIT(name, type)                                                     \
   template void weighted_moments<type, Layout::rows>(const WeightedMomentsTile&); \
-  template void weighted_moments<type, Layout::cols>(const WeightedMomentsTile&);
+  template void weighted_moments<type, Layout::cols>(const WeightedMomentsTile&); \
+  template void row_weighted_moments<type>(const RowWeightedMomentsTile&);
 BNPP_DTYPES(BNPP_UNIT)
 
 }  // namespace bnpp::BNPP_ISA

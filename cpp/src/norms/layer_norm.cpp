@@ -4,6 +4,7 @@
 // nothing cancels.
 #include "bnpp/layer_norm.h"
 
+#include <cmath>
 #include <utility>
 
 #include "norms/check.h"
@@ -34,6 +35,28 @@ LayerNormSaved new_saved(const ConstTensor& x, const RowPlan& plan, std::vector<
   return saved;
 }
 
+/// gamma and beta as the kernel takes them: for all but float64 in float32, too.
+struct ColumnParameters {
+  ColumnArray gamma, beta;
+  std::vector<float> gamma_single, beta_single;
+  bool moderate = true;  // float32 has room for them
+
+  ColumnParameters(const std::vector<double>& of_gamma, const std::vector<double>& of_beta,
+                   DType dtype)
+      : gamma(of_gamma), beta(of_beta) {
+    if (dtype == DType::float64) return;
+    gamma_single.assign(of_gamma.begin(), of_gamma.end());
+    beta_single.assign(of_beta.begin(), of_beta.end());
+    const auto fits = [](double v, double least) {
+      return std::isfinite(v)
+                 ? std::abs(v) <= kSingleRoom && !(0 < std::abs(v) && std::abs(v) < least)
+                 : true;
+    };
+    for (const double v : of_gamma) moderate = moderate && fits(v, 1 / kSingleRoom);
+    for (const double v : of_beta) moderate = moderate && fits(v, 0);
+  }
+};
+
 /// The statistics of a tile's rows, from their moments and the sums of their weights, if any.
 void set_statistics(LayerNormSaved& saved, const Tile& tile, const MomentsView& moments,
                     const double* weight) {
@@ -63,14 +86,14 @@ LayerNormSaved forward(const Check& check, const LayerNormArgs& args, bool rms) 
   if (args.weights.given()) check_weights(check, args.weights, x);
   const RowPlan plan(x, axes);
   std::vector<double> gamma = read_parameter(args.gamma, plan, axes, 1);
-  const ColumnArray beta(read_parameter(args.beta, plan, axes, 0));
+  const std::vector<double> beta = read_parameter(args.beta, plan, axes, 0);
   LayerNormSaved saved = new_saved(x, plan, std::move(axes), args.eps, rms);
   saved.gamma = std::move(gamma);
   saved.weights = args.weights;
   if (args.weights.given()) saved.weight.assign(saved.mean.size(), 0);
   if (plan.count == 0) return saved;
 
-  const ColumnArray scale(saved.gamma);
+  const ColumnParameters parameters(saved.gamma, beta, x.dtype);
   const int threads = threads_for(2 * x.size() * size_of(x.dtype));
   const RowVerbs& kernel = row_verbs(x.dtype);
   const Operand input(x, plan, threads), weights(args.weights, plan, threads),
@@ -98,8 +121,11 @@ LayerNormSaved forward(const Check& check, const LayerNormArgs& args, bool rms) 
         t.center = row.center;
         t.scale = row.scale;
         t.shift = row.shift;
-        t.gamma = scale.array(0) + tile.i0;
-        t.beta = beta.array(0) + tile.i0;
+        t.gamma = parameters.gamma.array(0) + tile.i0;
+        t.beta = parameters.beta.array(0) + tile.i0;
+        t.gamma_single = parameters.gamma_single.data() + tile.i0;
+        t.beta_single = parameters.beta_single.data() + tile.i0;
+        t.moderate = parameters.moderate;
         t.stream = output.stream(2);
         kernel.affine(t);
         output.written(tile, worker);
