@@ -14,7 +14,6 @@ inline V masked(V g, const std::uint8_t* mask, Lanes lanes) {
 template <class Element, int n>
 struct GradientSumsOf : SumsOf<Element, n> {
   using T = Element;
-  static constexpr std::ptrdiff_t kPlain = 64;  // nothing of them is lost again in differences
   const T *dy, *x;
   const std::uint8_t* mask;
   std::ptrdiff_t dy_stride, mask_stride;
@@ -25,7 +24,9 @@ struct GradientSumsOf : SumsOf<Element, n> {
         x(static_cast<const T*>(t.x)),
         mask(t.mask),
         dy_stride(t.dy_stride),
-        mask_stride(stride_of(t.mask, t.mask_stride)) {}
+        mask_stride(stride_of(t.mask, t.mask_stride)) {
+    this->plain = 64;  // nothing of them is lost again in differences
+  }
 
   struct Row {
     const T *dy, *x;

@@ -91,7 +91,6 @@ struct RowAffine : MapOf<Element, MapVec<Element>, 4> {
 template <class Element>
 struct RowGradients : SumsOf<Element, 1> {
   using T = Element;
-  static constexpr std::ptrdiff_t kPlain = 64;
   const T *dy, *x;
   const Weight<T>* w;  // or null
   const double* gamma;

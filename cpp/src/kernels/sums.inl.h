@@ -35,14 +35,13 @@ struct SumsOf {
   using T = Element;
   static constexpr int kNumbers = n;
   static constexpr bool kMayBeExact = false;  // whether float64 may hold every u * v exactly
-  // Vectors of a run, or rows of columns, whose sums are plain.
-  static constexpr std::ptrdiff_t kPlain = 32;
 
   std::ptrdiff_t rows, cols, repeat;
   const double* numbers[n > 0 ? n : 1];
   std::ptrdiff_t stride;  // of the tensor that decides how far ahead rows are asked for
   bool ahead;
   bool in_columns;       // else in runs
+  std::ptrdiff_t plain = 32;  // vectors of a run, or rows of columns, whose sums are plain; even
   bool of_rows = false;  // every row is a channel of its own
 
   std::ptrdiff_t channels() const { return of_rows ? rows : repeat == 1 ? cols : cols / repeat; }
@@ -197,9 +196,9 @@ constexpr std::ptrdiff_t kChannelsOfRuns = kPieceColumns / kLanes;
 template <bool exact, class S>
 BNPP_OUT_OF_LINE void sum_runs(const S& given, const PairSums& to) {
   const S s = given;  // a copy no store can alias
-  constexpr std::ptrdiff_t most = S::kPlain * kLanes;
+  const std::ptrdiff_t most = s.plain * kLanes;
   const std::ptrdiff_t channels = s.channels(), vectors = (s.repeat + kLanes - 1) / kLanes;
-  const std::ptrdiff_t together = vectors < S::kPlain ? S::kPlain / vectors : 1;
+  const std::ptrdiff_t together = vectors < s.plain ? s.plain / vectors : 1;
   const std::ptrdiff_t ahead = s.ahead ? together : 0, rows = s.of_rows ? 1 : s.rows;
   LaneSums sums[kChannelsOfRuns];
   for (std::ptrdiff_t c = 0; c < channels; ++c) {
@@ -249,7 +248,7 @@ BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
   const S s = given;
   // Lines of rows whole pages apart share their place in the first-level cache.
   const bool alike = s.stride * static_cast<std::ptrdiff_t>(sizeof(typename S::T)) % kPage == 0;
-  const std::ptrdiff_t together = !s.ahead ? S::kPlain : alike ? 4 : kRowsFromMemory;
+  const std::ptrdiff_t together = !s.ahead ? s.plain : alike ? 4 : kRowsFromMemory;
   const std::ptrdiff_t ahead = !s.ahead ? 0 : alike ? 4 : rows_ahead<typename S::T>(s.stride, 8);
   Columns plain1, plain2;  // sums that have not joined yet
   // Rows [begin, end) of those from `first` on whose sums are plain; the last ones join.
@@ -309,9 +308,9 @@ BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
   };
   constexpr std::ptrdiff_t width = kStripParts * kPartLanes;
   for (std::ptrdiff_t begin = 0; begin < s.rows; begin += together) {
-    const std::ptrdiff_t first = begin - begin % S::kPlain;
+    const std::ptrdiff_t first = begin - begin % s.plain;
     const std::ptrdiff_t end = begin + together < s.rows ? begin + together : s.rows;
-    const bool last = end == s.rows || end % S::kPlain == 0;
+    const bool last = end == s.rows || end % s.plain == 0;
     const auto strips = [&](auto count, std::ptrdiff_t j, auto lanes)
                             BNPP_INLINE_LAMBDA { strip(count, first, begin, end, last, j, lanes); };
     std::ptrdiff_t j = 0;
@@ -427,6 +426,8 @@ inline double rounded(PairSum s) { return s.lo - s.lo == 0 ? s.hi + s.lo : s.hi;
 template <class S>
 void sum_rows(S s, const PairSums& to) {
   s.of_rows = true;
+  // Those of narrow values in float64 have digits to spare over a piece of a row.
+  if (sizeof(typename S::T) < sizeof(double)) s.plain = 512;
   s.in_columns = false;
   s.repeat = s.cols;
   for (std::ptrdiff_t first = 0; first < s.rows; first += kChannelsOfRuns) {
