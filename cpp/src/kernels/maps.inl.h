@@ -173,7 +173,7 @@ BNPP_INLINE void put_block(T* to, const V (&z)[1], Some lanes, Store) {
 template <class V>
 constexpr std::ptrdiff_t kBlock = Arithmetic<V>::parts < 4 ? 4 / Arithmetic<V>::parts : 1;
 template <class V>
-constexpr std::ptrdiff_t kWide = kPartLanes < 8 ? 1 : kBlock<V>;
+constexpr std::ptrdiff_t kWide = kPartLanes < 4 ? 1 : kBlock<V>;
 // Rows of columns that share their numbers.
 constexpr std::ptrdiff_t kTall = 8;
 // Bytes of a short row; two are a page.

@@ -20,8 +20,7 @@ namespace {
 
 // Parts of a vector that are summed together, and those of a strip of columns: as many as there are
 // registers for.
-constexpr int kPartsAtOnce = kPartLanes < 8 ? 1 : kParts;
-constexpr int kStripParts = kPartLanes < 8 ? 4 : 8;
+constexpr int kPartsAtOnce = 2, kStripParts = kPartLanes < 8 ? 4 : 8;
 
 // The sums of n channels, one array a field.
 struct PairSums {
@@ -35,14 +34,15 @@ struct SumsOf {
   using T = Element;
   static constexpr int kNumbers = n;
   static constexpr bool kMayBeExact = false;  // whether float64 may hold every u * v exactly
+  static constexpr bool kRare = false;        // where speed does not count: less code
 
   std::ptrdiff_t rows, cols, repeat;
   const double* numbers[n > 0 ? n : 1];
   std::ptrdiff_t stride;  // of the tensor that decides how far ahead rows are asked for
   bool ahead;
-  bool in_columns;       // else in runs
+  bool in_columns;            // else in runs
   std::ptrdiff_t plain = 32;  // vectors of a run, or rows of columns, whose sums are plain; even
-  bool of_rows = false;  // every row is a channel of its own
+  bool of_rows = false;       // every row is a channel of its own
 
   std::ptrdiff_t channels() const { return of_rows ? rows : repeat == 1 ? cols : cols / repeat; }
   // Whether float64 does hold them, the numbers being those of so many channels.
@@ -314,7 +314,8 @@ BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
     const auto strips = [&](auto count, std::ptrdiff_t j, auto lanes)
                             BNPP_INLINE_LAMBDA { strip(count, first, begin, end, last, j, lanes); };
     std::ptrdiff_t j = 0;
-    for (; j + width <= s.cols; j += width) strips(Count<kStripParts>{}, j, Full{});
+    for (; !S::kRare && j + width <= s.cols; j += width)
+      strips(Count<S::kRare ? 1 : kStripParts>{}, j, Full{});
     for (; j + kPartLanes <= s.cols; j += kPartLanes) strips(Count<1>{}, j, Full{});
     if (j < s.cols) strips(Count<1>{}, j, Some{s.cols - j});
   }

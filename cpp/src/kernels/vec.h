@@ -253,9 +253,12 @@ inline void stream_pieces(T* to, V v) {
   constexpr std::size_t pieces = kLanes * sizeof(T) / sizeof(__m128i);
   alignas(64) T buffer[kLanes];
   store(buffer, v);
-  const __m128i* from = reinterpret_cast<const __m128i*>(buffer);
   __m128i* at = reinterpret_cast<__m128i*>(to);
-  for (std::size_t k = 0; k < pieces; ++k) _mm_stream_si128(at + k, _mm_load_si128(from + k));
+  for (std::size_t k = 0; k < pieces; ++k) {
+    __m128i piece;
+    __builtin_memcpy(&piece, buffer + k * (sizeof(piece) / sizeof(T)), sizeof(piece));
+    _mm_stream_si128(at + k, piece);
+  }
 }
 template <class T>
 inline void stream(T* to, Vec v) {

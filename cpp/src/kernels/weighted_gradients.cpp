@@ -10,6 +10,7 @@ namespace {
 template <class T>
 struct WeightedGradients : GradientSumsOf<T, 2> {
   using Row = typename GradientSumsOf<T, 2>::Row;
+  static constexpr bool kRare = true;
   WeightRows<T> weights;
 
   explicit WeightedGradients(const WeightedGradSumsTile& t)
