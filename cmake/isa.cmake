@@ -128,7 +128,7 @@ function(bnpp_write_isas)
     if(cores EQUAL 0)
       set(cores 1)
     endif()
-    math(EXPR minutes "${count} * 4 / ${cores} + 1")  # four minutes of a core each
-    message(STATUS "bnpp: compiles its kernels for ${names}: about ${minutes} minutes on ${cores} cores, the first time")
+    math(EXPR seconds "${count} * 60 / ${cores}")  # a minute of a core each
+    message(STATUS "bnpp: compiles its kernels for ${names}: about ${seconds} s on ${cores} cores, the first time")
   endif()
 endfunction()
