@@ -10,16 +10,16 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-template <class Element>
-struct Affine : MapOf<Element, MapVec<Element>, 3> {
+template <class Element, class Vector>
+struct Affine : MapOf<Element, Vector, 3> {
   using T = Element;
-  using V = MapVec<T>;
-  static constexpr bool kPlain = true;
+  using V = Vector;
+  static constexpr bool kPlain = Arithmetic<V>::is_single || sizeof(T) == sizeof(double);
   using Base = MapOf<T, V, 3>;
   const T *x, *residual;
   std::uint8_t* mask;
   std::ptrdiff_t x_stride, residual_stride, mask_stride;
-  bool relu, wide;
+  bool relu;
 
   Affine(const AffineTile& t, std::ptrdiff_t repeat)
       : Base(t, repeat, {t.center, t.scale, t.offset}, t.y, t.y_stride),
@@ -29,17 +29,16 @@ struct Affine : MapOf<Element, MapVec<Element>, 3> {
         x_stride(t.x_stride),
         residual_stride(stride_of(t.residual, t.residual_stride)),
         mask_stride(stride_of(t.mask, t.mask_stride)),
-        relu(t.relu),
-        wide(t.wide) {
+        relu(t.relu) {
     if constexpr (Arithmetic<V>::is_single) {
       const std::ptrdiff_t n = this->channels();
-      this->all_fit = !wide && all_moderate(t.center, n) && all_moderate(t.offset, n) &&
-                      all_in_range(t.scale, n);
+      this->all_fit =
+          all_moderate(t.center, n) && all_moderate(t.offset, n) && all_in_range(t.scale, n);
     }
   }
   bool fits(std::ptrdiff_t c) const {
     const auto& [center, scale, offset] = this->values;
-    return !wide && is_moderate(center[c]) && is_moderate(offset[c]) && is_in_range(scale[c]);
+    return is_moderate(center[c]) && is_moderate(offset[c]) && is_in_range(scale[c]);
   }
   double exact(std::ptrdiff_t j, std::ptrdiff_t c) const {
     const auto& [center, scale, offset] = this->values;
@@ -123,7 +122,11 @@ struct Affine : MapOf<Element, MapVec<Element>, 3> {
 
 template <class T, Layout layout>
 void affine(const AffineTile& t) {
-  Affine<T> map(t, repeat_of<layout>(t));
+  if (t.wide) {
+    Affine<T, Vec> map(t, repeat_of<layout>(t));
+    return run_map(map, t.mask != nullptr, t.stream, t.ahead);
+  }
+  Affine<T, MapVec<T>> map(t, repeat_of<layout>(t));
   run_map(map, t.mask != nullptr, t.stream, t.ahead);
 }
 

@@ -68,8 +68,6 @@ struct Combine : MapOf<Element, Vec, 5> {
     if (this->how == Store::cached) prefetch(this->out + this->ask * this->out_stride + j);
   }
 
-  bool is_plain() const { return false; }
-  void make_plain() {}
   bool one_run() const {
     const std::ptrdiff_t n = this->cols;
     return are_one_run(n, mask, mask_stride, this->out_stride, u ? u_stride : n, v ? v_stride : n,

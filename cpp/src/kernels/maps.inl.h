@@ -21,7 +21,7 @@
 //   foresee(j)          asks for the lines of a vector, `ask` rows ahead
 //   step(rows), move(columns)                   goes on by so many
 //   is_plain(), make_plain()                    whether it has nothing that is asked at run time,
-//                       and a promise of it, by which loops are the leaner
+//                       and a promise of it, by which loops are the leaner: where kPlain is set
 //   one_run(), set_strides(n)                   of all its tensors; those that are not there have
 //                       stride 0
 //   exact(j, c)         one element in float64, c its channel        } where V is Single
@@ -169,7 +169,7 @@ BNPP_INLINE void put_block(T* to, const V (&z)[1], Some lanes, Store) {
 }
 
 // Vectors of a block: four registers. Of columns, whose numbers are to stay in registers as well,
-// so many only where there are 32.
+// so many only in registers of eight and more floats.
 template <class V>
 constexpr std::ptrdiff_t kBlock = Arithmetic<V>::parts < 4 ? 4 / Arithmetic<V>::parts : 1;
 template <class V>
@@ -278,7 +278,7 @@ BNPP_OUT_OF_LINE Place map_runs(const M& map, const NumbersOf<M>& all, Place at)
   constexpr int n = M::kParams;
   constexpr std::ptrdiff_t block = kBlock<V>;
   M row = map;
-  if (plain) row.make_plain();
+  if constexpr (plain) row.make_plain();
   row.step(at.i);
   const NumbersOf<M> numbers = all;
   const std::ptrdiff_t cols = row.cols, repeat = row.repeat;
@@ -322,7 +322,7 @@ template <bool plain, class M>
 BNPP_OUT_OF_LINE Place map_columns(const M& map, const NumbersOf<M>& all, Place at,
                                    std::ptrdiff_t tall, bool one_by_one) {
   M m = map;
-  if (plain) m.make_plain();
+  if constexpr (plain) m.make_plain();
   const NumbersOf<M> numbers = all;
   std::ptrdiff_t first = at.i & -tall, end = first;
   M band = m;  // from its first row on
@@ -361,7 +361,8 @@ BNPP_OUT_OF_LINE Place map_columns(const M& map, const NumbersOf<M>& all, Place 
 
 template <class M>
 void walk_runs(const M& m, const NumbersOf<M>& numbers) {
-  const bool plain = M::kPlain && m.is_plain();
+  bool plain = false;
+  if constexpr (M::kPlain) plain = m.is_plain();
   for (Place at = {0, 0}; at.i < m.rows;) {
     std::ptrdiff_t end = at.j == 0 ? m.head(at.i) : 0;  // of what the loop above leaves
     if (end == 0 && m.all_fit) {
@@ -387,7 +388,8 @@ inline std::ptrdiff_t tall_of(const M& m) {
 
 template <class M>
 void walk_columns(const M& m, const NumbersOf<M>& numbers) {
-  const bool plain = M::kPlain && m.is_plain();
+  bool plain = false;
+  if constexpr (M::kPlain) plain = m.is_plain();
   constexpr std::ptrdiff_t wide = kWide<typename M::V> * kLanes;
   // Rows whose lines begin at other columns come one by one.
   const bool one_by_one = m.rows > 1 && (m.head(0) > 0 || m.head(1) > 0);
@@ -432,7 +434,7 @@ void walk_map(const M& m) {
 template <class M>
 inline std::ptrdiff_t rows_joined(const M& m) {
   std::ptrdiff_t joined = 1;
-  while (joined * m.cols % kJoinedWidth != 0 && 2 * joined * m.cols <= kPieceColumns &&
+  while (joined * m.cols % kJoinedWidth != 0 && 2 * joined * m.cols <= kTileColumns &&
          2 * joined * kJoinedRows <= m.rows) {
     joined *= 2;
   }
@@ -453,6 +455,7 @@ void walk_joined(const M& m) {
     part.rows = rows;
     part.cols = width;
     part.set_strides(width);
+    if (m.ask > 0) part.ask = rows_ahead<typename M::T>(width, kTall);
     for (int k = 0; k < M::kParams; ++k) {
       double* to = held[k].at;
       std::ptrdiff_t c = first % cols;

@@ -30,7 +30,7 @@ struct Values : SumsOf<Element, 1> {
   BNPP_INLINE void terms(const T* row, std::ptrdiff_t j, Lanes lanes, const Numbers<1>& k, Part& u,
                          Part& v) const {
     u = load_part(row + j, lanes);
-    if constexpr (!exact) u = first_of(u - k.p[0], lanes);
+    if constexpr (!exact) u = u - k.p[0];
     v = u;
   }
 
@@ -120,7 +120,6 @@ void row_moments(const MomentsTile& t) {
     part.x = x + first * t.x_stride;
     part.rows = rows;
     part.repeat = t.cols;
-    part.ahead = false;
     part.sums.shift += first;
     sum_rows(Values<T>(part, 0, 1), pairs_of(t.sums, first));
   };

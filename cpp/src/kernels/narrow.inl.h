@@ -29,16 +29,6 @@ inline void repeat_columns(const double* from, std::ptrdiff_t cols, std::ptrdiff
   for (std::ptrdiff_t j = cols; j < times * cols; ++j) to[j] = to[j - cols];
 }
 
-// The parameters of joined rows.
-template <int n>
-struct JoinedParams {
-  JoinedColumns columns[n];
-
-  JoinedParams(const double* const (&values)[n], std::ptrdiff_t cols, std::ptrdiff_t joined) {
-    for (int k = 0; k < n; ++k) repeat_columns(values[k], cols, joined, columns[k].at);
-  }
-};
-
 // Adds pairs of sums to others.
 inline void add_pairs(double* hi, double* lo, const double* more, const double* more_low,
                       std::ptrdiff_t cols) {

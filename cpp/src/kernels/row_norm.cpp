@@ -8,13 +8,10 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-// Rows of a tile at most.
-constexpr std::ptrdiff_t kRowsOfTile = 256;
-
 // The scale and the offset of rows as float32 numbers, in float64: center + low is the mean,
 // scale + scale_low the scale, and offset what `low` comes to.
 struct SplitRows {
-  double center[kRowsOfTile], scale[kRowsOfTile], scale_low[kRowsOfTile], offset[kRowsOfTile];
+  double center[kTileRows], scale[kTileRows], scale_low[kTileRows], offset[kTileRows];
 
   explicit SplitRows(const RowAffineTile& t) {
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
@@ -77,8 +74,6 @@ struct RowAffine : MapOf<Element, MapVec<Element>, 4> {
   // The lines of the rows below the tile, whose own lie in the cache already; so memory is never
   // idle.
   BNPP_INLINE void foresee(std::ptrdiff_t j) const { prefetch(x + this->rows * x_stride + j); }
-  bool is_plain() const { return false; }
-  void make_plain() {}
   BNPP_INLINE void step(std::ptrdiff_t n) {
     x += n * x_stride;
     this->out += n * this->out_stride;
@@ -122,9 +117,11 @@ struct RowGradients : SumsOf<Element, 1> {
   BNPP_INLINE void terms(const Row& row, std::ptrdiff_t j, Lanes lanes, const Numbers<1>& k,
                          Part& u, Part& v) const {
     u = load_part(row.dy + j, lanes) * load_part(gamma + j, lanes);
-    v = load_part(row.x + j, lanes) - k.p[0];
+    v = load_part(row.x + j, lanes);
+    const PartBits there = finite(v);
+    v = v - k.p[0];
     if (w == nullptr) return;
-    const PartBits used = positive(load_part(row.w + j, lanes)), there = finite(v);
+    const PartBits used = positive(load_part(row.w + j, lanes));
     u = choose(used, u, choose(there, u, spread(0)));
     v = choose(used, v, choose(there, v, spread(0)));
   }
@@ -213,7 +210,7 @@ BNPP_OUT_OF_LINE void row_gradients(const RowGradInputTile& given, std::ptrdiff_
 template <class T>
 void row_affine(const RowAffineTile& t) {
   if constexpr (sizeof(T) == sizeof(double)) {
-    double none[kRowsOfTile] = {};
+    double none[kTileRows] = {};
     RowAffine<T> map(t, {t.center, t.scale, none, t.shift}, t.gamma, t.beta);
     run_map(map, false, t.stream, false);
   } else {
@@ -227,7 +224,7 @@ void row_affine(const RowAffineTile& t) {
 
 template <class T>
 void row_grad_sums(const RowGradSumsTile& t) {
-  double low_h[kRowsOfTile], low_hx[kRowsOfTile];
+  double low_h[kTileRows], low_hx[kTileRows];
   sum_rows(RowGradients<T>(t), {t.sum_h, low_h, t.sum_hx, low_hx});
   for (std::ptrdiff_t i = 0; i < t.rows; ++i) {
     t.sum_h[i] = rounded({t.sum_h[i], low_h[i]});

@@ -81,11 +81,6 @@ inline Single operator*(Single a, Single b) {
   for (int i = 0; i < kSingles; ++i) a.p[i] = a.p[i] * b.p[i];
   return a;
 }
-inline SingleMask positive(Single a) {
-  SingleMask m;
-  for (int i = 0; i < kSingles; ++i) m.p[i] = a.p[i] > 0.0f;
-  return m;
-}
 inline Single choose(SingleMask m, Single a, Single b) {
   for (int i = 0; i < kSingles; ++i) a.p[i] = m.p[i] ? a.p[i] : b.p[i];
   return a;
@@ -100,12 +95,6 @@ inline Single relu(Single a) {
   for (int i = 0; i < kSingles; ++i) a.p[i] = a.p[i] <= 0.0f ? SinglePart{} : a.p[i];
   return a;
 }
-inline unsigned to_bits(SingleMask m) {
-  unsigned bits = 0;
-  for (int i = 0; i < kSingles; ++i) bits |= to_bits_single(m.p[i]) << (i * kSingleLanes);
-  return bits;
-}
-
 // Bit by bit, whether a < b.
 inline unsigned bits_of_less(Single a, Single b) {
   unsigned bits = 0;

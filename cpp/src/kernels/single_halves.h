@@ -79,7 +79,7 @@ inline void store_halves(float16* to, SinglePart part) {
                    _mm256_cvtps_ph(reinterpret_cast<__m256>(part), _MM_FROUND_TO_NEAREST_INT));
 }
 #else
-// Not inlined for the reason of widen_lanes.
+// Not inlined for the reason of narrow_lanes.
 template <class T>
 __attribute__((noinline)) SinglePart load_halves(const T* from) {
   SinglePart part;

@@ -11,7 +11,7 @@
 //   one_run()                 whether rows follow upon each other in all tensors
 //   every(n, first)           every n-th row from the first given on
 //   terms<exact>(row, j, lanes, k, u, v)   u and v of kPartLanes columns from j on, with channels'
-//                             numbers k; u is 0 in lanes that are not there; `exact` as below
+//                             numbers k; `exact` as below
 //   foresee(i, j)             asks for the line of a vector
 #pragma once
 
@@ -45,8 +45,6 @@ struct SumsOf {
   bool of_rows = false;       // every row is a channel of its own
 
   std::ptrdiff_t channels() const { return of_rows ? rows : repeat == 1 ? cols : cols / repeat; }
-  // Whether float64 does hold them, the numbers being those of so many channels.
-  bool exact(std::ptrdiff_t) const { return false; }
   // Whether row i has no part in the sums.
   bool is_void(std::ptrdiff_t) const { return false; }
 };
@@ -81,7 +79,7 @@ BNPP_INLINE Part plus_product(Part u, Part v, Part sum) {
   return u * v + sum;
 }
 
-// a + b = sum + error, exactly (Knuth). The error of an Inf is NaN.
+// Adds v to a pair, exactly (Knuth). The error of an Inf is NaN.
 BNPP_INLINE void join(Part& hi, Part& lo, Part v) {
   const Part sum = hi + v, from_v = sum - hi;
   lo = lo + ((hi - (sum - from_v)) + (v - from_v));
@@ -136,7 +134,10 @@ BNPP_INLINE void add_terms(const S& s, const Row& row, std::ptrdiff_t j, int p, 
       s.template terms<exact>(row, j + at, lanes, k, u, v);
     } else {
       if (lanes.n <= at) break;
-      s.template terms<exact>(row, j + at, Some{lanes.n - at}, k, u, v);
+      const Some there{lanes.n - at};
+      s.template terms<exact>(row, j + at, there, k, u, v);
+      u = first_of(u, there);  // not what a shift makes of lanes that are not there
+      v = first_of(v, there);
     }
     to.s1[h] = to.s1[h] + u;
     to.s2[h] = plus_product<exact>(u, v, to.s2[h]);
@@ -188,9 +189,6 @@ BNPP_INLINE void sum_run(const S& s, std::ptrdiff_t c, std::ptrdiff_t column, st
   }
 }
 
-// Channels of a tile of runs at most.
-constexpr std::ptrdiff_t kChannelsOfRuns = kPieceColumns / kLanes;
-
 // Of every channel of a tile of runs, several rows at a time, so that short runs are read about as
 // they lie.
 template <bool exact, class S>
@@ -200,7 +198,7 @@ BNPP_OUT_OF_LINE void sum_runs(const S& given, const PairSums& to) {
   const std::ptrdiff_t channels = s.channels(), vectors = (s.repeat + kLanes - 1) / kLanes;
   const std::ptrdiff_t together = vectors < s.plain ? s.plain / vectors : 1;
   const std::ptrdiff_t ahead = s.ahead ? together : 0, rows = s.of_rows ? 1 : s.rows;
-  LaneSums sums[kChannelsOfRuns];
+  LaneSums sums[kTileRuns];
   for (std::ptrdiff_t c = 0; c < channels; ++c) {
     for (int h = 0; h < kPairParts; ++h) {
       sums[c].s1[h] = sums[c].s1_low[h] = sums[c].s2[h] = sums[c].s2_low[h] = spread(0);
@@ -427,13 +425,14 @@ inline double rounded(PairSum s) { return s.lo - s.lo == 0 ? s.hi + s.lo : s.hi;
 template <class S>
 void sum_rows(S s, const PairSums& to) {
   s.of_rows = true;
+  s.ahead = false;
   // Those of narrow values in float64 have digits to spare over a piece of a row.
   if (sizeof(typename S::T) < sizeof(double)) s.plain = 512;
   s.in_columns = false;
   s.repeat = s.cols;
-  for (std::ptrdiff_t first = 0; first < s.rows; first += kChannelsOfRuns) {
+  for (std::ptrdiff_t first = 0; first < s.rows; first += kTileRuns) {
     S part = s.every(1, first);
-    part.rows = first + kChannelsOfRuns < s.rows ? kChannelsOfRuns : s.rows - first;
+    part.rows = first + kTileRuns < s.rows ? kTileRuns : s.rows - first;
     for (int k = 0; k < S::kNumbers; ++k) part.numbers[k] += first;
     sum_tile(part, false, to.from(first));
   }

@@ -23,8 +23,11 @@ struct PairSum {
   double hi, lo;
 };
 
-// Columns of a channel from which on maps walk each run of them by itself, with its parameters in
-// registers; a partial vector at its end costs more than loading them where runs are shorter.
+// What kernels have room for: columns of a tile in layout cols, but for affine and runs, of which
+// whole rows of up to 16384 columns may come; channels of a tile of runs; rows of the verbs of
+// rows.
+constexpr std::ptrdiff_t kTileColumns = 1024, kTileRuns = 64, kTileRows = 256;
+// Columns of a channel from which on a forward may map whole rows.
 constexpr std::ptrdiff_t kRunColumns = 96;
 
 // Numbers that float32 has room for are 0 or at most this, and those to multiply with at least its

@@ -1,6 +1,6 @@
 // The SIMD alphabet: Vec, 16 logical float64 lanes on every instruction set.
-// Sixteen lanes everywhere, no fused multiply-add and one fixed tree for horizontal sums are what
-// makes the bits of all instruction sets agree.
+// Sixteen lanes everywhere, no fused multiply-add but those that are named, and one fixed tree for
+// horizontal sums are what makes the bits of all instruction sets agree.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -39,15 +39,6 @@ inline Vec fused(Vec a, Vec b, Vec c) {
   for (int i = 0; i < kParts; ++i) a.p[i] = fused(a.p[i], b.p[i], c.p[i]);
   return a;
 }
-// a * b + c for products that float64 holds exactly, those of narrow values: fused or not, the bits
-// are the same.
-inline Vec plus_exact_product(Vec a, Vec b, Vec c) {
-#if defined(__FMA__)
-  return fused(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
 inline Vec root(Vec a) {
   for (int i = 0; i < kParts; ++i) a.p[i] = root(a.p[i]);
   return a;
@@ -80,11 +71,6 @@ inline Vec finite_or_zero(Vec a) {
 inline Mask is_zero(Vec a) {
   Mask m;
   for (int i = 0; i < kParts; ++i) m.p[i] = a.p[i] == 0.0;
-  return m;
-}
-inline Mask finite(Vec a) {
-  Mask m;
-  for (int i = 0; i < kParts; ++i) m.p[i] = a.p[i] - a.p[i] == 0.0;
   return m;
 }
 inline unsigned to_bits(Mask m) {

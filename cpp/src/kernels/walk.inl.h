@@ -1,5 +1,5 @@
-// How a kernel walks its tile: vectors of 16 columns, the last one partial, and parameters that are
-// one number (layout rows) or one a channel of `repeat` columns (layout cols).
+// What the walks of maps and sums use: vectors of a row, numbers of channels, and how an output is
+// stored past the caches.
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -22,27 +22,12 @@ namespace {
 #define BNPP_INLINE inline
 #endif
 
-// Columns whose parameters, or sums, are held at a time at most: what fits the first-level cache.
-constexpr std::ptrdiff_t kPieceColumns = 1024;
 // Lines whose addresses agree modulo so many bytes share their place in the first-level cache.
 constexpr std::ptrdiff_t kPage = 4096;
-// Rows that share one load of what belongs to columns, where the registers suffice.
-constexpr std::ptrdiff_t kRowsAtOnce = kParts <= 2 ? 4 : 1;
-template <bool B>
-struct Bool {
-  static constexpr bool value = B;
-};
-
 template <std::ptrdiff_t N>
 struct Count {
   static constexpr std::ptrdiff_t value = N;
 };
-
-// Turns a run-time flag into a compile-time one: f(Bool<flag>).
-template <class F>
-inline void with_flag(bool flag, F f) {
-  flag ? f(Bool<true>{}) : f(Bool<false>{});
-}
 
 // Rows of columns are asked for as many rows ahead as make about so many bytes: what memory
 // delivers while it is being waited for, and beyond the page's end, at which processors stop
@@ -75,10 +60,8 @@ BNPP_INLINE void for_each_vector_after(std::ptrdiff_t head, std::ptrdiff_t cols,
 // store.
 template <class Number>
 struct alignas(64) ColumnsOf {
-  Number at[kPieceColumns + 5 * kLanes];
+  Number at[kTileColumns + 5 * kLanes];
   Number* operator+(std::ptrdiff_t j) { return at + j; }
-  const Number* operator+(std::ptrdiff_t j) const { return at + j; }
-  Number& operator[](std::ptrdiff_t j) { return at[j]; }
 };
 using Columns = ColumnsOf<double>;
 
@@ -133,22 +116,6 @@ inline std::ptrdiff_t stream_head(const T* to, Store how) {
   return (-at & (align - 1)) / item;
 }
 
-// The output of a kernel: stored, or streamed where whole vectors are.
-template <Store how, class T, class V>
-inline void put(T* to, V v, Full) {
-  if constexpr (how == Store::lines) {
-    stream(to, v);
-  } else if constexpr (how == Store::pieces) {
-    stream_pieces(to, v);
-  } else {
-    store(to, v);
-  }
-}
-template <Store how, class T, class V>
-inline void put(T* to, V v, Some some) {
-  store(to, v, some);
-}
-
 // The parameters of a vector of columns.
 template <int n, class V = Vec>
 struct Params {
@@ -185,12 +152,6 @@ template <class... Strides>
 inline bool are_one_run(std::ptrdiff_t cols, const std::uint8_t* mask, std::ptrdiff_t mask_stride,
                         Strides... strides) {
   return (mask == nullptr || mask_stride * 8 == cols) && ((strides == cols) && ...);
-}
-
-// The way to store, where streaming was found possible or not.
-template <Store how, class Streamed>
-constexpr Store store_of() {
-  return kCanStream && Streamed::value ? how : Store::cached;
 }
 
 }  // namespace

@@ -123,8 +123,10 @@ LayerNormSaved forward(const Check& check, const LayerNormArgs& args, bool rms) 
         t.shift = row.shift;
         t.gamma = parameters.gamma.array(0) + tile.i0;
         t.beta = parameters.beta.array(0) + tile.i0;
-        t.gamma_single = parameters.gamma_single.data() + tile.i0;
-        t.beta_single = parameters.beta_single.data() + tile.i0;
+        if (x.dtype != DType::float64) {
+          t.gamma_single = &parameters.gamma_single[static_cast<std::size_t>(tile.i0)];
+          t.beta_single = &parameters.beta_single[static_cast<std::size_t>(tile.i0)];
+        }
         t.moderate = parameters.moderate;
         t.stream = output.stream(2);
         kernel.affine(t);

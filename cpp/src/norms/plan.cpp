@@ -23,7 +23,7 @@ constexpr std::int64_t kShortRun = 256;
 constexpr std::int64_t kShortSingleRun = 96;
 // Columns of a group of layout cols: its parameters and sums fit the first-level cache, and its
 // rows are long enough to be read as a stream.
-constexpr std::int64_t kColsColumns = 1024, kColsColumnsMin = 256;
+constexpr std::int64_t kColsColumns = kTileColumns, kColsColumnsMin = 256;
 // Groups of channels start on multiples of this, so that their vectors are whole and aligned.
 constexpr std::int64_t kGroupAlign = 16;
 // Rows of a block of layout cols: enough that merging blocks costs little, at least this many

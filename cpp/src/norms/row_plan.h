@@ -15,7 +15,7 @@
 namespace bnpp {
 
 /// Rows of a tile at most.
-inline constexpr std::int64_t kTileRowsMax = 256;
+inline constexpr std::int64_t kTileRowsMax = kTileRows;
 
 class RowPlan : public Plan {
  public:
