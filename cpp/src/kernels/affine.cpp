@@ -11,25 +11,17 @@ namespace bnpp::BNPP_ISA {
 namespace {
 
 template <class Element, class Vector>
-struct Affine : MapOf<Element, Vector, 3> {
+struct Affine : MapOf<Element, Vector, 3, 2> {
   using T = Element;
   using V = Vector;
   static constexpr bool kPlain = Arithmetic<V>::is_single || sizeof(T) == sizeof(double);
-  using Base = MapOf<T, V, 3>;
-  const T *x, *residual;
-  std::uint8_t* mask;
-  std::ptrdiff_t x_stride, residual_stride, mask_stride;
   bool relu;
 
   Affine(const AffineTile& t, std::ptrdiff_t repeat)
-      : Base(t, repeat, {t.center, t.scale, t.offset}, t.y, t.y_stride),
-        x(static_cast<const T*>(t.x)),
-        residual(static_cast<const T*>(t.residual)),
-        mask(t.mask),
-        x_stride(t.x_stride),
-        residual_stride(stride_of(t.residual, t.residual_stride)),
-        mask_stride(stride_of(t.mask, t.mask_stride)),
+      : MapOf<T, V, 3, 2>(t, repeat, {t.center, t.scale, t.offset},
+                          {{t.x, t.x_stride}, {t.residual, t.residual_stride}}, {t.y, t.y_stride}),
         relu(t.relu) {
+    this->mask = {t.mask, t.mask_stride};
     if constexpr (Arithmetic<V>::is_single) {
       const std::ptrdiff_t n = this->channels();
       this->all_fit =
@@ -43,24 +35,26 @@ struct Affine : MapOf<Element, Vector, 3> {
   double exact(std::ptrdiff_t j, std::ptrdiff_t c) const {
     const auto& [center, scale, offset] = this->values;
     double shift = offset[c];
-    if (residual != nullptr) shift += to_double(residual[j]);
-    return (to_double(x[j]) - center[c]) * scale[c] + shift;
+    const auto& [x, residual] = this->in;
+    if (residual.at != nullptr) shift += to_double(residual.at[j]);
+    return (to_double(x.at[j]) - center[c]) * scale[c] + shift;
   }
 
   template <std::ptrdiff_t count, class P, class Lanes>
   BNPP_INLINE void terms(std::ptrdiff_t j, const P& params, Lanes lanes, V (&z)[count],
                          V (&others)[count]) const {
-    const T* from = x + j;
+    const auto& [x, residual] = this->in;
+    const T* from = x.at + j;
     for (std::ptrdiff_t k = 0; k < count; ++k) {
       const auto& [center, scale, offset] = params[k].p;
       z[k] = (load_like(z[k], from + k * kLanes, lanes) - center) * scale;
       others[k] = magnitude(offset);
     }
-    if (residual == nullptr) {
+    if (residual.at == nullptr) {
       for (std::ptrdiff_t k = 0; k < count; ++k) z[k] = z[k] + params[k].p[2];
       return;
     }
-    const T* added = residual + j;
+    const T* added = residual.at + j;
     for (std::ptrdiff_t k = 0; k < count; ++k) {
       const V r = load_like(z[k], added + k * kLanes, lanes);
       z[k] = z[k] + (params[k].p[2] + r);
@@ -69,8 +63,8 @@ struct Affine : MapOf<Element, Vector, 3> {
   }
   template <std::ptrdiff_t count, class Lanes>
   BNPP_INLINE void finish(std::ptrdiff_t j, Lanes lanes, V (&z)[count]) const {
-    if (mask != nullptr) {
-      std::uint8_t* bits = mask + j / 8;
+    if (this->mask.at != nullptr) {
+      std::uint8_t* bits = this->mask.at + j / 8;
       for (std::ptrdiff_t k = 0; k < count; ++k) {
         store_bits(bits + k * (kLanes / 8), positive_bits(z[k]), lanes);
       }
@@ -78,43 +72,12 @@ struct Affine : MapOf<Element, Vector, 3> {
     if (relu) {
       for (std::ptrdiff_t k = 0; k < count; ++k) z[k] = bnpp::BNPP_ISA::relu(z[k]);
     }
-    put_block(this->out + j, z, lanes, this->how);
+    put_block(this->out.at + j, z, lanes, this->how);
   }
-  BNPP_INLINE void foresee(std::ptrdiff_t j) const {
-    prefetch(x + this->ask * x_stride + j);
-    if (residual != nullptr) prefetch(residual + this->ask * residual_stride + j);
-    if (this->how == Store::cached) prefetch(this->out + this->ask * this->out_stride + j);
-  }
-
-  bool is_plain() const {
-    return residual == nullptr && mask == nullptr && this->how == Store::cached && this->ask == 0;
-  }
+  bool is_plain() const { return this->in[1].at == nullptr && MapOf<T, V, 3, 2>::is_plain(); }
   void make_plain() {
-    residual = nullptr;
-    mask = nullptr;
-    this->how = Store::cached;
-    this->ask = 0;
-  }
-  bool one_run() const {
-    return are_one_run(this->cols, mask, mask_stride, this->out_stride, x_stride,
-                       residual ? residual_stride : this->cols);
-  }
-  BNPP_INLINE void step(std::ptrdiff_t n) {
-    this->out += n * this->out_stride;
-    x += n * x_stride;
-    residual += n * residual_stride;
-    mask += n * mask_stride;
-  }
-  void move(std::ptrdiff_t n) {
-    this->out += n;
-    x += n;
-    advance(residual, n);
-    advance(mask, n / 8);
-  }
-  void set_strides(std::ptrdiff_t n) {
-    this->out_stride = x_stride = n;
-    residual_stride = stride_of(residual, n);
-    mask_stride = stride_of(mask, n / 8);
+    this->in[1] = {};
+    MapOf<T, V, 3, 2>::make_plain();
   }
 };
 
@@ -124,10 +87,10 @@ template <class T, Layout layout>
 void affine(const AffineTile& t) {
   if (t.wide) {
     Affine<T, Vec> map(t, repeat_of<layout>(t));
-    return run_map(map, t.mask != nullptr, t.stream, t.ahead);
+    return run_map(map, t.stream, t.ahead);
   }
   Affine<T, MapVec<T>> map(t, repeat_of<layout>(t));
-  run_map(map, t.mask != nullptr, t.stream, t.ahead);
+  run_map(map, t.stream, t.ahead);
 }
 
 #define BNPP_UNIT(name, type)                                  \

@@ -23,15 +23,15 @@ struct GradInput : GradientMapOf<Element, MapVec<Element>> {
   bool fits(std::ptrdiff_t channel) const {
     const auto& [center, a, b, c] = this->values;
     return is_in_range(a[channel]) &&
-           (this->x == nullptr ||
+           (this->x() == nullptr ||
             (is_moderate(center[channel]) && is_moderate(c[channel]) && is_in_range(b[channel])));
   }
   double exact(std::ptrdiff_t j, std::ptrdiff_t channel) const {
     const auto& [center, a, b, c] = this->values;
-    const bool through = this->mask == nullptr || (this->mask[j / 8] >> j % 8 & 1) != 0;
-    const double ag = a[channel] * (through ? to_double(this->dy[j]) : 0);
-    if (this->x == nullptr) return ag;
-    const double d = to_double(this->x[j]) - center[channel];
+    const bool through = this->mask.at == nullptr || (this->mask.at[j / 8] >> j % 8 & 1) != 0;
+    const double ag = a[channel] * (through ? to_double(this->in[0].at[j]) : 0);
+    if (this->x() == nullptr) return ag;
+    const double d = to_double(this->x()[j]) - center[channel];
     return (ag + c[channel]) + b[channel] * d;
   }
 
@@ -43,8 +43,8 @@ struct GradInput : GradientMapOf<Element, MapVec<Element>> {
       z[k] = params[k].p[1] * z[k];
       others[k] = magnitude(z[k]);
     }
-    if (this->x == nullptr) return;
-    const T* from = this->x + j;
+    if (this->x() == nullptr) return;
+    const T* from = this->x() + j;
     for (std::ptrdiff_t k = 0; k < count; ++k) {
       const auto& [center, a, b, c] = params[k].p;
       z[k] = (z[k] + c) + b * (load_like(z[k], from + k * kLanes, lanes) - center);
@@ -58,7 +58,7 @@ struct GradInput : GradientMapOf<Element, MapVec<Element>> {
 template <class T, Layout layout>
 void grad_input(const GradInputTile& t) {
   GradInput<T> map(t, repeat_of<layout>(t));
-  run_map(map, t.mask != nullptr, t.stream, t.ahead);
+  run_map(map, t.stream, t.ahead);
 }
 
 #define BNPP_UNIT(name, type)                                         \

@@ -14,16 +14,10 @@
 // it is as large as they are, 2^-10 of one or less. The other lanes, few, are computed again in
 // float64, and so are those of channels that float32 has no room for.
 //
-// A map M is a MapOf<T, V, numbers of a channel> with its tensors, and has
+// A map M is a MapOf<T, V, numbers of a channel, inputs>, and has
 //   terms<count>(j, params, lanes, z, others)   z of `count` vectors of the first row, from column
 //                       j on, and the sizes of all terms but one
 //   finish<count>(j, lanes, z)                  stores them
-//   foresee(j)          asks for the lines of a vector, `ask` rows ahead
-//   step(rows), move(columns)                   goes on by so many
-//   is_plain(), make_plain()                    whether it has nothing that is asked at run time,
-//                       and a promise of it, by which loops are the leaner: where kPlain is set
-//   one_run(), set_strides(n)                   of all its tensors; those that are not there have
-//                       stride 0
 //   exact(j, c)         one element in float64, c its channel        } where V is Single
 //   fits(c)             whether float32 has room for channel c       }
 #pragma once
@@ -100,8 +94,31 @@ BNPP_INLINE unsigned small_lanes(const V& z, const V& others) {
   return 0;
 }
 
-// What all maps have: their tile, the numbers of its channels, and how the output is stored.
-template <class Element, class Vector, int n>
+// A tensor of a tile, from one of its rows on; what is not there is null, and has stride 0.
+template <class T>
+struct RowsOf {
+  T* at = nullptr;
+  std::ptrdiff_t stride = 0;
+
+  RowsOf() = default;
+  template <class Data>
+  RowsOf(Data* data, std::ptrdiff_t rows_apart)
+      : at(static_cast<T*>(data)), stride(data != nullptr ? rows_apart : 0) {}
+  BNPP_INLINE void step(std::ptrdiff_t rows) { at += rows * stride; }
+  void move(std::ptrdiff_t n) {
+    if (at != nullptr) at += n;
+  }
+  void set_stride(std::ptrdiff_t n) {
+    if (at != nullptr) stride = n;
+  }
+  bool is_one_run(std::ptrdiff_t cols) const { return at == nullptr || stride == cols; }
+  BNPP_INLINE void foresee(std::ptrdiff_t rows, std::ptrdiff_t j) const {
+    if (at != nullptr) prefetch(at + rows * stride + j);
+  }
+};
+
+// What all maps have: their tile, its tensors, the numbers of its channels.
+template <class Element, class Vector, int n, int inputs>
 struct MapOf {
   using T = Element;
   using V = Vector;
@@ -111,21 +128,19 @@ struct MapOf {
 
   std::ptrdiff_t rows, cols, repeat;
   const double* values[n];
-  T* out;
-  std::ptrdiff_t out_stride;
-  Store how = Store::cached;
-  std::ptrdiff_t ask = 0;  // rows ahead that are asked for, or 0
-  bool all_fit = true;     // float32 has room for all channels
+  RowsOf<const T> in[inputs];
+  RowsOf<T> out, second;  // the outputs, of which there is often one
+  RowsOf<std::uint8_t> mask;
+  Store how = Store::cached;  // is the output stored
+  std::ptrdiff_t ask = 0;     // rows ahead that are asked for, or 0
+  bool all_fit = true;        // float32 has room for all channels
 
   template <class Tile>
   MapOf(const Tile& t, std::ptrdiff_t columns_of_channel, const double* const (&of_channels)[n],
-        void* to, std::ptrdiff_t stride)
-      : rows(t.rows),
-        cols(t.cols),
-        repeat(columns_of_channel),
-        out(static_cast<T*>(to)),
-        out_stride(stride) {
+        const RowsOf<const T> (&from)[inputs], const RowsOf<T>& to)
+      : rows(t.rows), cols(t.cols), repeat(columns_of_channel), out(to) {
     for (int k = 0; k < n; ++k) values[k] = of_channels[k];
+    for (int k = 0; k < inputs; ++k) in[k] = from[k];
   }
   std::ptrdiff_t channels() const {
     return repeat == 1 ? cols : repeat == cols ? 1 : cols / repeat;
@@ -133,20 +148,54 @@ struct MapOf {
   bool in_columns() const { return repeat < kLanes && repeat < cols; }
   // Columns of row i before the first that can be streamed.
   std::ptrdiff_t head(std::ptrdiff_t i) const {
-    const std::ptrdiff_t past = stream_head(out + i * out_stride, how);
+    const std::ptrdiff_t past = stream_head(out.at + i * out.stride, how);
     return past < cols ? past : cols;
   }
-};
 
-// A tensor that may not be there, n elements further on.
-template <class T>
-BNPP_INLINE void advance(T*& tensor, std::ptrdiff_t n) {
-  if (tensor != nullptr) tensor += n;
-}
-// What is not there has stride 0.
-BNPP_INLINE std::ptrdiff_t stride_of(const void* tensor, std::ptrdiff_t stride) {
-  return tensor != nullptr ? stride : 0;
-}
+  // Goes on by so many rows, or elements of tensors that are one run.
+  BNPP_INLINE void step(std::ptrdiff_t row_count) {
+    for (RowsOf<const T>& tensor : in) tensor.step(row_count);
+    out.step(row_count);
+    second.step(row_count);
+    mask.step(row_count);
+  }
+  void move(std::ptrdiff_t elements) {
+    for (RowsOf<const T>& tensor : in) tensor.move(elements);
+    out.move(elements);
+    second.move(elements);
+    mask.move(elements / 8);
+  }
+  // Whether rows follow upon each other in all tensors; and if so, makes rows of another length.
+  bool one_run() const {
+    for (const RowsOf<const T>& tensor : in) {
+      if (!tensor.is_one_run(cols)) return false;
+    }
+    return out.is_one_run(cols) && second.is_one_run(cols) &&
+           (mask.at == nullptr || mask.stride * 8 == cols);
+  }
+  void set_strides(std::ptrdiff_t length) {
+    for (RowsOf<const T>& tensor : in) tensor.set_stride(length);
+    out.set_stride(length);
+    second.set_stride(length);
+    mask.set_stride(length / 8);
+  }
+  // Asks for the lines of a vector, `ask` rows ahead.
+  BNPP_INLINE void foresee(std::ptrdiff_t j) const {
+    for (const RowsOf<const T>& tensor : in) tensor.foresee(ask, j);
+    if (how == Store::cached) out.foresee(ask, j);
+  }
+  // Whether it has nothing that is asked at run time; and a promise of it, by which loops are
+  // leaner.
+  bool is_plain() const {
+    return second.at == nullptr && mask.at == nullptr && how == Store::cached && ask == 0;
+  }
+  void make_plain() {
+    second = {};
+    mask = {};
+    how = Store::cached;
+    ask = 0;
+  }
+};
 
 // Stores, or streams, `count` vectors side by side.
 template <std::ptrdiff_t count, class V, class T>
@@ -222,10 +271,16 @@ BNPP_INLINE bool map_block(const M& row, std::ptrdiff_t j, const P& params, Lane
 // Lanes of `again`, and those of channels that do not fit, in float64.
 template <class M>
 BNPP_COLD void mend(const M& row, std::ptrdiff_t j, std::ptrdiff_t n, unsigned again, float* z) {
-  for (std::ptrdiff_t k = 0; k < n; ++k) {
-    std::ptrdiff_t c = (j + k) / row.repeat;
-    if constexpr (M::kOfRows) c = row.channel;
-    if ((again >> k & 1) != 0 || !row.fits(c)) z[k] = static_cast<float>(row.exact(j + k, c));
+  const auto channel = [&](std::ptrdiff_t k) {
+    if constexpr (M::kOfRows) return row.channel;
+    return row.repeat == 1 ? j + k : (j + k) / row.repeat;
+  };
+  for (std::ptrdiff_t k = 0; !row.all_fit && k < n; ++k) {
+    if (!row.fits(channel(k))) again |= 1u << k;
+  }
+  for (; again != 0; again &= again - 1) {
+    const std::ptrdiff_t k = __builtin_ctz(again);
+    z[k] = static_cast<float>(row.exact(j + k, channel(k)));
   }
 }
 
@@ -383,7 +438,7 @@ template <class M>
 inline std::ptrdiff_t tall_of(const M& m) {
   constexpr auto item = static_cast<std::ptrdiff_t>(sizeof(typename M::T));
   if (m.ask > 0 && m.cols > kJoinedWidth) return m.cols * item < kShortRow ? 1 : kTall / 2;
-  return m.out_stride * item % kPage == 0 ? 2 : kTall;
+  return m.out.stride * item % kPage == 0 ? 2 : kTall;
 }
 
 template <class M>
@@ -444,7 +499,7 @@ inline std::ptrdiff_t rows_joined(const M& m) {
 // Columns that are one run, as rows of another length that begin on lines.
 template <class M>
 void walk_joined(const M& m) {
-  const std::ptrdiff_t size = m.rows * m.cols, past = stream_head(m.out, m.how);
+  const std::ptrdiff_t size = m.rows * m.cols, past = stream_head(m.out.at, m.how);
   const std::ptrdiff_t head = past < size ? past : size, cols = m.cols;
   Columns held[M::kParams];
   // Rows from element `first` of the run on.
@@ -477,28 +532,29 @@ void walk_joined(const M& m) {
 // How the output of a map is stored: past the caches where no line, or few, would be written in
 // parts. Vectors that begin on a line need not begin on a byte of mask bits.
 template <class M>
-inline Store how_to_store(const M& m, bool has_mask, bool one_run) {
+inline Store how_to_store(const M& m, bool one_run) {
+  const bool has_mask = m.mask.at != nullptr;
   const Store how = has_mask ? Store::pieces : Store::lines;
-  const std::ptrdiff_t head = stream_head(m.out, how);
+  const std::ptrdiff_t head = stream_head(m.out.at, how);
   if (has_mask && head % 8 != 0) return Store::cached;
-  if (one_run || (head == 0 && stream_head(m.out + m.out_stride, how) == 0)) return how;
-  const bool in_bytes = !has_mask || m.out_stride % 8 == 0;
+  if (one_run || (head == 0 && stream_head(m.out.at + m.out.stride, how) == 0)) return how;
+  const bool in_bytes = !has_mask || m.out.stride % 8 == 0;
   return in_bytes && (m.repeat == m.cols || m.cols >= kStreamedColumns) ? how : Store::cached;
 }
 
 // `stream` and `ahead` are those of the tile.
 template <class M>
-void run_map(M& m, bool has_mask, bool stream, bool ahead) {
+void run_map(M& m, bool stream, bool ahead) {
   bool one_run = false;
   if constexpr (!M::kOfRows) one_run = m.repeat == 1 && m.one_run();
-  if (kCanStream && stream) m.how = how_to_store(m, has_mask, one_run);
+  if (kCanStream && stream) m.how = how_to_store(m, one_run);
   if (!m.in_columns()) {
     m.ask = M::kOfRows || (m.rows > 1 && (m.channels() == 1 || ahead)) ? 1 : 0;
   } else if (ahead || m.how != Store::cached) {
-    m.ask = rows_ahead<typename M::T>(m.out_stride, kTall);
+    m.ask = rows_ahead<typename M::T>(m.out.stride, kTall);
   }
   const auto begins_on_lines = [&](std::ptrdiff_t i) {
-    return stream_head(m.out + i * m.out_stride, m.how) == 0;
+    return stream_head(m.out.at + i * m.out.stride, m.how) == 0;
   };
   const bool joined = one_run && m.rows > 1 &&
                       (m.cols < kJoinedWidth || !begins_on_lines(0) || !begins_on_lines(1));

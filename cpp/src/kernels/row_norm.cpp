@@ -24,21 +24,18 @@ struct SplitRows {
 };
 
 template <class Element>
-struct RowAffine : MapOf<Element, MapVec<Element>, 4> {
+struct RowAffine : MapOf<Element, MapVec<Element>, 4, 1> {
   using T = Element;
   using V = MapVec<T>;
   using Number = typename Arithmetic<V>::Number;
   static constexpr bool kOfRows = true;
-  const T* x;
-  std::ptrdiff_t x_stride, channel = 0;
+  std::ptrdiff_t channel = 0;
   const Number *gamma, *beta;
   const RowAffineTile& tile;
 
   RowAffine(const RowAffineTile& t, const double* const (&values)[4], const Number* scales,
             const Number* offsets)
-      : MapOf<T, V, 4>(t, t.cols, values, t.y, t.y_stride),
-        x(static_cast<const T*>(t.x)),
-        x_stride(t.x_stride),
+      : MapOf<T, V, 4, 1>(t, t.cols, values, {{t.x, t.x_stride}}, {t.y, t.y_stride}),
         gamma(scales),
         beta(offsets),
         tile(t) {}
@@ -47,7 +44,7 @@ struct RowAffine : MapOf<Element, MapVec<Element>, 4> {
     return tile.moderate && is_moderate(tile.center[row]) && is_in_range(tile.scale[row]);
   }
   double exact(std::ptrdiff_t j, std::ptrdiff_t row) const {
-    const double xh = (to_double(x[j]) - tile.center[row]) * tile.scale[row];
+    const double xh = (to_double(this->in[0].at[j]) - tile.center[row]) * tile.scale[row];
     return xh * tile.gamma[j] + tile.beta[j];
   }
 
@@ -57,7 +54,7 @@ struct RowAffine : MapOf<Element, MapVec<Element>, 4> {
     for (std::ptrdiff_t k = 0; k < count; ++k) {
       const std::ptrdiff_t at = j + k * kLanes;
       const auto& [center, scale, scale_low, offset] = params[k].p;
-      const V d = load_like(z[k], x + at, lanes) - center;
+      const V d = load_like(z[k], this->in[0].at + at, lanes) - center;
       const V times = load_like(z[k], gamma + at, lanes), plus = load_like(z[k], beta + at, lanes);
       if constexpr (Arithmetic<V>::is_single) {
         z[k] = fused(fused(d, scale, fused(d, scale_low, offset)), times, plus);
@@ -69,14 +66,13 @@ struct RowAffine : MapOf<Element, MapVec<Element>, 4> {
   }
   template <std::ptrdiff_t count, class Lanes>
   BNPP_INLINE void finish(std::ptrdiff_t j, Lanes lanes, V (&z)[count]) const {
-    put_block(this->out + j, z, lanes, this->how);
+    put_block(this->out.at + j, z, lanes, this->how);
   }
   // The lines of the rows below the tile, whose own lie in the cache already; so memory is never
   // idle.
-  BNPP_INLINE void foresee(std::ptrdiff_t j) const { prefetch(x + this->rows * x_stride + j); }
+  BNPP_INLINE void foresee(std::ptrdiff_t j) const { this->in[0].foresee(this->rows, j); }
   BNPP_INLINE void step(std::ptrdiff_t n) {
-    x += n * x_stride;
-    this->out += n * this->out_stride;
+    MapOf<T, V, 4, 1>::step(n);
     channel += n;
   }
 };
@@ -97,7 +93,7 @@ struct RowGradients : SumsOf<Element, 1> {
         w(static_cast<const Weight<T>*>(t.weights)),
         gamma(t.gamma),
         dy_stride(t.dy_stride),
-        w_stride(stride_of(t.weights, t.weights_stride)) {
+        w_stride(t.weights != nullptr ? t.weights_stride : 0) {
     this->rows = t.rows;
     this->cols = t.cols;
     this->numbers[0] = t.center;
@@ -212,13 +208,13 @@ void row_affine(const RowAffineTile& t) {
   if constexpr (sizeof(T) == sizeof(double)) {
     double none[kTileRows] = {};
     RowAffine<T> map(t, {t.center, t.scale, none, t.shift}, t.gamma, t.beta);
-    run_map(map, false, t.stream, false);
+    run_map(map, t.stream, false);
   } else {
     const SplitRows rows(t);
     RowAffine<T> map(t, {rows.center, rows.scale, rows.scale_low, rows.offset}, t.gamma_single,
                      t.beta_single);
     for (std::ptrdiff_t i = 0; i < t.rows; ++i) map.all_fit = map.all_fit && map.fits(i);
-    run_map(map, false, t.stream, false);
+    run_map(map, t.stream, false);
   }
 }
 

@@ -36,43 +36,41 @@ template <class Element>
 struct WeightedGradInput : GradientMapOf<Element, Vec> {
   using T = Element;
   using V = Vec;
-  const Weight<T>* w;
-  std::ptrdiff_t w_stride;
+  RowsOf<const Weight<T>> w;
   bool per_row;
 
   WeightedGradInput(const WeightedGradInputTile& t, std::ptrdiff_t repeat)
       : GradientMapOf<T, Vec>(t.tile, repeat),
-        w(static_cast<const Weight<T>*>(t.weights.w)),
-        w_stride(t.weights.w_stride),
+        w(t.weights.w, t.weights.per_row ? 1 : t.weights.w_stride),
         per_row(t.weights.per_row) {}
 
   template <std::ptrdiff_t count, class P, class Lanes>
   BNPP_INLINE void terms(std::ptrdiff_t j, const P& params, Lanes lanes, V (&z)[count],
                          V (&)[count]) const {
     this->gradients(j, lanes, z);
-    const T* from = this->x + j;
+    const T* from = this->x() + j;
     for (std::ptrdiff_t k = 0; k < count; ++k) {
       const auto& [center, a, b, c] = params[k].p;
-      const Vec of_row = splat(per_row ? static_cast<double>(*w) : 0);
-      const Vec weight = per_row ? of_row : load(w + j + k * kLanes, lanes);
+      const Vec of_row = splat(per_row ? static_cast<double>(*w.at) : 0);
+      const Vec weight = per_row ? of_row : load(w.at + j + k * kLanes, lanes);
       const Vec part = weight * (b * (load(from + k * kLanes, lanes) - center) + c);
       z[k] = a * z[k] + choose(positive(weight), part, splat(0));
     }
   }
 
   bool one_run() const {
-    return !per_row && w_stride == this->cols && GradientMapOf<T, Vec>::one_run();
+    return !per_row && w.is_one_run(this->cols) && GradientMapOf<T, Vec>::one_run();
   }
   BNPP_INLINE void step(std::ptrdiff_t n) {
-    w += n * (per_row ? 1 : w_stride);
+    w.step(n);
     GradientMapOf<T, Vec>::step(n);
   }
   void move(std::ptrdiff_t n) {
-    w += n;
+    w.move(n);
     GradientMapOf<T, Vec>::move(n);
   }
   void set_strides(std::ptrdiff_t n) {
-    w_stride = n;
+    w.set_stride(n);
     GradientMapOf<T, Vec>::set_strides(n);
   }
 };
@@ -89,7 +87,7 @@ void weighted_grad_sums(const WeightedGradSumsTile& tile) {
 template <class T, Layout layout>
 void weighted_grad_input(const WeightedGradInputTile& t) {
   WeightedGradInput<T> map(t, repeat_of<layout>(t.tile));
-  run_map(map, t.tile.mask != nullptr, t.tile.stream, t.tile.ahead);
+  run_map(map, t.tile.stream, t.tile.ahead);
 }
 
 #define BNPP_UNIT(name, type)                                                          \
