@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 # Instructions an element on x86-64, as g++ 12.2 -O3 compiled the kernels; float32 but where it says otherwise. They are
-# those of a run of this script: whoever makes a kernel faster lowers them. (The kernels of two shapes, a quarter of the
+# those of a run of this script: whoever makes a kernel faster lowers them. (The kernels of two shapes, a third of the
 # code, raised those of AVX2 by up to 45 %, the baseline's by up to 35: see docs/performance.md.)
 MEASURED = {
     "avx2": {
