@@ -203,9 +203,7 @@ Call row_affine(Tile& m) {
   const double *gamma = m.of_columns("gamma"), *beta = m.of_columns("beta");
   bool moderate = true;
   for (Index j = 0; j < m.cols; ++j) {
-    const double least = 1 / bnpp::kSingleRoom, g = std::abs(gamma[j]), b = std::abs(beta[j]);
-    if (std::isfinite(g) && (g > bnpp::kSingleRoom || (g > 0 && g < least))) moderate = false;
-    if (std::isfinite(b) && b > bnpp::kSingleRoom) moderate = false;
+    moderate = moderate && bnpp::is_in_range(gamma[j]) && bnpp::is_moderate(beta[j]);
   }
   return call(m, &bnpp::RowVerbs::affine,
               {x.data, y.data, x.stride, y.stride, m.rows, m.cols, m.centers(), m.scales(1),

@@ -19,11 +19,6 @@ struct Gradients : GradientSumsOf<T, 1> {
     v = load_part(row.x + j, lanes);
     if constexpr (!exact) v = v - k.p[0];
   }
-  Gradients every(std::ptrdiff_t n, std::ptrdiff_t first) const {
-    Gradients part = *this;
-    part.go_on(n, first);
-    return part;
-  }
 };
 
 }  // namespace

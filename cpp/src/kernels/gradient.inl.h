@@ -19,7 +19,7 @@ struct GradientSumsOf : SumsOf<Element, n> {
   std::ptrdiff_t dy_stride, mask_stride;
 
   GradientSumsOf(const GradSumsTile& t, const double* const (&numbers)[n])
-      : SumsOf<T, n>(sums_of<T, n>(t, t.x_stride, numbers, 0, t.cols / t.repeat)),
+      : SumsOf<T, n>(sums_of<T, n>(t, t.ahead, t.x_stride, numbers, 0, t.cols / t.repeat)),
         dy(static_cast<const T*>(t.dy)),
         x(static_cast<const T*>(t.x)),
         mask(t.mask),
@@ -41,7 +41,7 @@ struct GradientSumsOf : SumsOf<Element, n> {
     const Part g = load_part(row.dy + j, lanes);
     return mask == nullptr ? g : keep(g, bits_from(row.mask, j, lanes));
   }
-  BNPP_INLINE void foresee(std::ptrdiff_t i, std::ptrdiff_t j) const {
+  BNPP_INLINE void prefetch_lines(std::ptrdiff_t i, std::ptrdiff_t j) const {
     prefetch(dy + i * dy_stride + j);
     prefetch(x + i * this->stride + j);
   }

@@ -25,17 +25,8 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-// Whether float32 has room for a number. What is Inf or NaN is so in float32, too.
-inline bool is_moderate(double v) {
-  const double size = __builtin_fabs(v);
-  return !(size > kSingleRoom) || size - size != 0;
-}
-inline bool is_in_range(double v) {
-  const double size = __builtin_fabs(v);
-  return is_moderate(v) && !(size > 0 && size < 1 / kSingleRoom);
-}
-
-// Whether all are: first by their squares, which leave the unusual ones, and 0, to a closer look.
+// Whether all are moderate, or in range: first by their squares, which leave the unusual ones, and
+// 0, to a closer look.
 template <bool in_range>
 inline bool all_fit(const double* values, std::ptrdiff_t channels) {
   const auto fits = [](double v) { return in_range ? is_in_range(v) : is_moderate(v); };
@@ -112,7 +103,7 @@ struct RowsOf {
     if (at != nullptr) stride = n;
   }
   bool is_one_run(std::ptrdiff_t cols) const { return at == nullptr || stride == cols; }
-  BNPP_INLINE void foresee(std::ptrdiff_t rows, std::ptrdiff_t j) const {
+  BNPP_INLINE void prefetch_lines(std::ptrdiff_t rows, std::ptrdiff_t j) const {
     if (at != nullptr) prefetch(at + rows * stride + j);
   }
 };
@@ -131,9 +122,9 @@ struct MapOf {
   RowsOf<const T> in[inputs];
   RowsOf<T> out, second;  // the outputs, of which there is often one
   RowsOf<std::uint8_t> mask;
-  Store how = Store::cached;  // is the output stored
-  std::ptrdiff_t ask = 0;     // rows ahead that are asked for, or 0
-  bool all_fit = true;        // float32 has room for all channels
+  Store how = Store::cached;         // is the output stored
+  std::ptrdiff_t prefetch_rows = 0;  // how many rows ahead to prefetch, or 0
+  bool all_fit = true;               // float32 has room for all channels
 
   template <class Tile>
   MapOf(const Tile& t, std::ptrdiff_t columns_of_channel, const double* const (&of_channels)[n],
@@ -145,7 +136,7 @@ struct MapOf {
   std::ptrdiff_t channels() const {
     return repeat == 1 ? cols : repeat == cols ? 1 : cols / repeat;
   }
-  bool in_columns() const { return repeat < kLanes && repeat < cols; }
+  bool in_columns() const { return are_columns(repeat, cols); }
   // Columns of row i before the first that can be streamed.
   std::ptrdiff_t head(std::ptrdiff_t i) const {
     const std::ptrdiff_t past = stream_head(out.at + i * out.stride, how);
@@ -179,21 +170,21 @@ struct MapOf {
     second.set_stride(length);
     mask.set_stride(length / 8);
   }
-  // Asks for the lines of a vector, `ask` rows ahead.
-  BNPP_INLINE void foresee(std::ptrdiff_t j) const {
-    for (const RowsOf<const T>& tensor : in) tensor.foresee(ask, j);
-    if (how == Store::cached) out.foresee(ask, j);
+  // The lines of a vector, `prefetch_rows` rows ahead.
+  BNPP_INLINE void prefetch_lines(std::ptrdiff_t j) const {
+    for (const RowsOf<const T>& tensor : in) tensor.prefetch_lines(prefetch_rows, j);
+    if (how == Store::cached) out.prefetch_lines(prefetch_rows, j);
   }
   // Whether it has nothing that is asked at run time; and a promise of it, by which loops are
   // leaner.
   bool is_plain() const {
-    return second.at == nullptr && mask.at == nullptr && how == Store::cached && ask == 0;
+    return second.at == nullptr && mask.at == nullptr && how == Store::cached && prefetch_rows == 0;
   }
   void make_plain() {
     second = {};
     mask = {};
     how = Store::cached;
-    ask = 0;
+    prefetch_rows = 0;
   }
 };
 
@@ -343,11 +334,12 @@ BNPP_OUT_OF_LINE Place map_runs(const M& map, const NumbersOf<M>& all, Place at)
       const Params<n, V> params = numbers.of(M::kOfRows ? at.i : c);
       const Same<n, V> same = {params};
       for (; block > 1 && j + block * kLanes <= end; j += block * kLanes) {
-        for (std::ptrdiff_t k = 0; row.ask > 0 && k < block; ++k) row.foresee(j + k * kLanes);
+        for (std::ptrdiff_t k = 0; row.prefetch_rows > 0 && k < block; ++k)
+          row.prefetch_lines(j + k * kLanes);
         if (!map_block<block>(row, j, same)) return {at.i, j};
       }
       for (; j + kLanes <= end; j += kLanes) {
-        if (block == 1 && row.ask > 0) row.foresee(j);
+        if (block == 1 && row.prefetch_rows > 0) row.prefetch_lines(j);
         if (!map_block<1>(row, j, same)) return {at.i, j};
       }
       if (end == cols) {
@@ -391,7 +383,8 @@ BNPP_OUT_OF_LINE Place map_columns(const M& map, const NumbersOf<M>& all, Place 
     M row = band;
     if (at.i > first) row.step(at.i - first);
     for (; at.i < end; ++at.i, row.step(1)) {
-      for (std::ptrdiff_t k = 0; row.ask > 0 && k < width; ++k) row.foresee(at.j + k * kLanes);
+      for (std::ptrdiff_t k = 0; row.prefetch_rows > 0 && k < width; ++k)
+        row.prefetch_lines(at.j + k * kLanes);
       if (!map_block<width>(row, at.j, params, lanes)) return false;
     }
     at.i = first;
@@ -437,7 +430,8 @@ void walk_runs(const M& m, const NumbersOf<M>& numbers) {
 template <class M>
 inline std::ptrdiff_t tall_of(const M& m) {
   constexpr auto item = static_cast<std::ptrdiff_t>(sizeof(typename M::T));
-  if (m.ask > 0 && m.cols > kJoinedWidth) return m.cols * item < kShortRow ? 1 : kTall / 2;
+  if (m.prefetch_rows > 0 && m.cols > kJoinedWidth)
+    return m.cols * item < kShortRow ? 1 : kTall / 2;
   return m.out.stride * item % kPage == 0 ? 2 : kTall;
 }
 
@@ -485,9 +479,9 @@ void walk_map(const M& m) {
   columns ? walk_columns(m, numbers) : walk_runs(m, numbers);
 }
 
-// Rows of a map of columns that are taken as one.
+// Rows of columns that are taken as one, so that blocks of vectors fill it.
 template <class M>
-inline std::ptrdiff_t rows_joined(const M& m) {
+inline std::ptrdiff_t rows_for_blocks(const M& m) {
   std::ptrdiff_t joined = 1;
   while (joined * m.cols % kJoinedWidth != 0 && 2 * joined * m.cols <= kTileColumns &&
          2 * joined * kJoinedRows <= m.rows) {
@@ -510,7 +504,7 @@ void walk_joined(const M& m) {
     part.rows = rows;
     part.cols = width;
     part.set_strides(width);
-    if (m.ask > 0) part.ask = rows_ahead<typename M::T>(width, kTall);
+    if (m.prefetch_rows > 0) part.prefetch_rows = rows_ahead<typename M::T>(width, kTall);
     for (int k = 0; k < M::kParams; ++k) {
       double* to = held[k].at;
       std::ptrdiff_t c = first % cols;
@@ -523,7 +517,7 @@ void walk_joined(const M& m) {
     }
     walk_map(part);
   };
-  const std::ptrdiff_t width = rows_joined(m) * cols, rows = (size - head) / width;
+  const std::ptrdiff_t width = rows_for_blocks(m) * cols, rows = (size - head) / width;
   walk(0, 1, head);
   walk(head, rows, width);
   walk(head + rows * width, 1, size - head - rows * width);
@@ -545,24 +539,19 @@ inline Store how_to_store(const M& m, bool one_run) {
 // `stream` and `ahead` are those of the tile.
 template <class M>
 void run_map(M& m, bool stream, bool ahead) {
-  bool one_run = false;
-  if constexpr (!M::kOfRows) one_run = m.repeat == 1 && m.one_run();
+  const bool one_run = !M::kOfRows && m.repeat == 1 && m.one_run();
   if (kCanStream && stream) m.how = how_to_store(m, one_run);
   if (!m.in_columns()) {
-    m.ask = M::kOfRows || (m.rows > 1 && (m.channels() == 1 || ahead)) ? 1 : 0;
+    m.prefetch_rows = M::kOfRows || (m.rows > 1 && (m.channels() == 1 || ahead)) ? 1 : 0;
   } else if (ahead || m.how != Store::cached) {
-    m.ask = rows_ahead<typename M::T>(m.out.stride, kTall);
+    m.prefetch_rows = rows_ahead<typename M::T>(m.out.stride, kTall);
   }
   const auto begins_on_lines = [&](std::ptrdiff_t i) {
     return stream_head(m.out.at + i * m.out.stride, m.how) == 0;
   };
   const bool joined = one_run && m.rows > 1 &&
                       (m.cols < kJoinedWidth || !begins_on_lines(0) || !begins_on_lines(1));
-  if constexpr (!M::kOfRows) {
-    joined ? walk_joined(m) : walk_map(m);
-  } else {
-    walk_map(m);
-  }
+  joined ? walk_joined(m) : walk_map(m);
   if (m.how != Store::cached) fence();
 }
 

@@ -12,34 +12,20 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
-template <class Element>
-struct Values : SumsOf<Element, 1> {
-  using T = Element;
-  static constexpr bool kMayBeExact = sizeof(T) < sizeof(double);
-  const T* x;
-
+template <class T>
+struct Values : ValueSumsOf<T, 1> {
   // Of n channels from c on, about the shifts in t.sums.
   Values(const MomentsTile& t, std::ptrdiff_t c, std::ptrdiff_t n)
-      : SumsOf<T, 1>(sums_of<T, 1>(t, t.x_stride, &t.sums.shift, c, n)),
-        x(static_cast<const T*>(t.x) + c * t.repeat) {}
+      : ValueSumsOf<T, 1>(sums_of<T, 1>(t, t.ahead, t.x_stride, &t.sums.shift, c, n),
+                          static_cast<const T*>(t.x) + c * t.repeat) {}
 
   bool exact(std::ptrdiff_t channels) const { return all_zero(this->numbers[0], channels); }
-  const T* row(std::ptrdiff_t i) const { return x + i * this->stride; }
-  BNPP_INLINE void foresee(std::ptrdiff_t i, std::ptrdiff_t j) const { prefetch(row(i) + j); }
   template <bool exact, class Lanes>
   BNPP_INLINE void terms(const T* row, std::ptrdiff_t j, Lanes lanes, const Numbers<1>& k, Part& u,
                          Part& v) const {
     u = load_part(row + j, lanes);
     if constexpr (!exact) u = u - k.p[0];
     v = u;
-  }
-
-  bool one_run() const { return this->stride == this->cols; }
-  Values every(std::ptrdiff_t n, std::ptrdiff_t first) const {
-    Values part = *this;
-    part.x += first * this->stride;
-    part.stride *= n;
-    return part;
   }
 };
 

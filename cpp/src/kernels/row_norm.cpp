@@ -70,7 +70,9 @@ struct RowAffine : MapOf<Element, MapVec<Element>, 4, 1> {
   }
   // The lines of the rows below the tile, whose own lie in the cache already; so memory is never
   // idle.
-  BNPP_INLINE void foresee(std::ptrdiff_t j) const { this->in[0].foresee(this->rows, j); }
+  BNPP_INLINE void prefetch_lines(std::ptrdiff_t j) const {
+    this->in[0].prefetch_lines(this->rows, j);
+  }
   BNPP_INLINE void step(std::ptrdiff_t n) {
     MapOf<T, V, 4, 1>::step(n);
     channel += n;
@@ -108,7 +110,7 @@ struct RowGradients : SumsOf<Element, 1> {
   BNPP_INLINE Row row(std::ptrdiff_t i) const {
     return {dy + i * dy_stride, x + i * this->stride, w + i * w_stride};
   }
-  void foresee(std::ptrdiff_t, std::ptrdiff_t) const {}
+  void prefetch_lines(std::ptrdiff_t, std::ptrdiff_t) const {}
   template <bool exact, class Lanes>
   BNPP_INLINE void terms(const Row& row, std::ptrdiff_t j, Lanes lanes, const Numbers<1>& k,
                          Part& u, Part& v) const {
@@ -122,16 +124,14 @@ struct RowGradients : SumsOf<Element, 1> {
     v = choose(used, v, choose(there, v, spread(0)));
   }
   bool one_run() const { return false; }
-  RowGradients every(std::ptrdiff_t n, std::ptrdiff_t first) const {
-    RowGradients part = *this;
+  void go_on(std::ptrdiff_t step, std::ptrdiff_t first) {
     const Row begin = row(first);
-    part.dy = begin.dy;
-    part.x = begin.x;
-    part.w = begin.w;
-    part.dy_stride *= n;
-    part.stride *= n;
-    part.w_stride *= n;
-    return part;
+    dy = begin.dy;
+    x = begin.x;
+    w = begin.w;
+    dy_stride *= step;
+    this->stride *= step;
+    w_stride *= step;
   }
 };
 

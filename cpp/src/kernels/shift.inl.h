@@ -21,6 +21,7 @@ template <class T>
 inline bool poor_shift(double s1, double s2, double n, double part = kShiftPart) {
   return sizeof(T) == sizeof(double) || s1 * s1 > part * n * s2;
 }
+
 // v as a shift: rounded to T, and 0 where that is Inf or NaN.
 template <class T>
 inline Vec as_shift(Vec v) {
@@ -82,16 +83,16 @@ inline void again_about_means(const BlockSums& sums, std::ptrdiff_t channels,
                               std::ptrdiff_t together, Count count, Sum sum,
                               double part = kShiftPart) {
   if (together < 1) together = 1;
-  std::ptrdiff_t first = 0, end = 0;  // those to be summed again
+  std::ptrdiff_t first = 0, end = -1;  // those to be summed again
   for (std::ptrdiff_t c = 0; c < channels; ++c) {
     const double n = count(c);
     if (!(n > 0) || !poor_shift<T>(sums.s1[c], sums.s2[c], n, part)) continue;
-    if (c - c % together > end) {
+    const std::ptrdiff_t begin = c - c % together;
+    if (begin > end) {
       if (end > first) sum(first, end - first);
-      first = c - c % together;
+      first = begin;
     }
-    if (end == 0) first = c - c % together;
-    end = c - c % together + together;
+    end = begin + together;
     sums.shift[c] = as_shift<T>(sums.shift[c] + sums.s1[c] / n);
   }
   if (end > channels) end = channels;

@@ -9,10 +9,10 @@
 // Sums S are a SumsOf<T, numbers of a channel> with their tensors, and have
 //   row(i)                    where row i lies
 //   one_run()                 whether rows follow upon each other in all tensors
-//   every(n, first)           every n-th row from the first given on
+//   go_on(n, first)           to every n-th row from the first given on
 //   terms<exact>(row, j, lanes, k, u, v)   u and v of kPartLanes columns from j on, with channels'
 //                             numbers k; `exact` as below
-//   foresee(i, j)             asks for the line of a vector
+//   prefetch_lines(i, j)      prefetches the lines of a vector
 #pragma once
 
 namespace bnpp::BNPP_ISA {
@@ -38,7 +38,7 @@ struct SumsOf {
 
   std::ptrdiff_t rows, cols, repeat;
   const double* numbers[n > 0 ? n : 1];
-  std::ptrdiff_t stride;  // of the tensor that decides how far ahead rows are asked for
+  std::ptrdiff_t stride;  // of the tensor that decides how far ahead rows are prefetched
   bool ahead;
   bool in_columns;            // else in runs
   std::ptrdiff_t plain = 32;  // vectors of a run, or rows of columns, whose sums are plain; even
@@ -49,19 +49,44 @@ struct SumsOf {
   bool is_void(std::ptrdiff_t) const { return false; }
 };
 
+template <class S>
+S every(S s, std::ptrdiff_t n, std::ptrdiff_t first) {
+  s.go_on(n, first);
+  return s;
+}
+
+// Sums of the values of one tensor.
+template <class Element, int n>
+struct ValueSumsOf : SumsOf<Element, n> {
+  static constexpr bool kMayBeExact = sizeof(Element) < sizeof(double);
+  const Element* values;
+
+  ValueSumsOf(const SumsOf<Element, n>& sums, const void* first)
+      : SumsOf<Element, n>(sums), values(static_cast<const Element*>(first)) {}
+  const Element* row(std::ptrdiff_t i) const { return values + i * this->stride; }
+  BNPP_INLINE void prefetch_lines(std::ptrdiff_t i, std::ptrdiff_t j) const {
+    prefetch(row(i) + j);
+  }
+  bool one_run() const { return this->stride == this->cols; }
+  void go_on(std::ptrdiff_t step, std::ptrdiff_t first) {
+    values = row(first);
+    this->stride *= step;
+  }
+};
+
 // Of n channels of a tile from c on. Whether it is in runs or columns is a matter of the whole
 // tile, so that no bit depends on what is summed at a time.
 template <class T, int numbers, class Tile>
-SumsOf<T, numbers> sums_of(const Tile& t, std::ptrdiff_t stride, const double* const* values,
-                           std::ptrdiff_t c, std::ptrdiff_t n) {
+SumsOf<T, numbers> sums_of(const Tile& t, bool ahead, std::ptrdiff_t stride,
+                           const double* const* values, std::ptrdiff_t c, std::ptrdiff_t n) {
   SumsOf<T, numbers> s;
   s.rows = t.rows;
   s.cols = n * t.repeat;
   s.repeat = t.repeat;
   for (int k = 0; k < numbers; ++k) s.numbers[k] = values[k] + c;
   s.stride = stride;
-  s.ahead = t.ahead || (n == 1 && t.rows > 1);
-  s.in_columns = t.repeat < kLanes && t.repeat < t.cols;
+  s.ahead = ahead || (n == 1 && t.rows > 1);
+  s.in_columns = are_columns(t.repeat, t.cols);
   return s;
 }
 // A tile of one channel as one of several.
@@ -161,7 +186,7 @@ BNPP_INLINE void sum_run(const S& s, std::ptrdiff_t c, std::ptrdiff_t column, st
       if (s.is_void(i)) continue;
       const auto row = s.row(i);
       const auto add = [&](Chain& chain, std::ptrdiff_t j, auto lanes) BNPP_INLINE_LAMBDA {
-        if (p == 0 && ahead > 0) s.foresee(i + ahead, j);
+        if (p == 0 && ahead > 0) s.prefetch_lines(i + ahead, j);
         add_terms<exact>(s, row, j, p, lanes, k, chain);
       };
       std::ptrdiff_t j = column, left = width;
@@ -272,8 +297,8 @@ BNPP_OUT_OF_LINE void sum_columns(const S& given, const PairSums& to) {
       for (int p = 0; p < parts; ++p) {
         const std::ptrdiff_t j = column + p * kPartLanes;
         if (ahead > 0 && p * kPartLanes % kLanes == 0) {
-          s.foresee(i + ahead, j);
-          s.foresee(i + ahead + 1, j);
+          s.prefetch_lines(i + ahead, j);
+          s.prefetch_lines(i + ahead + 1, j);
         }
         Part u, v, u2, v2;
         s.template terms<exact>(row, j, lanes, k[p], u, v);
@@ -339,14 +364,14 @@ void sum_joined(const S& s, std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrd
                 const PairSums& to) {
   if (!s.one_run()) {
     for (std::ptrdiff_t r = 0; r < n; ++r) {
-      S part = s.every(n, first + r);
+      S part = every(s, n, first + r);
       part.rows = rows;
       sum_columns(part, to.from(r * s.cols));
     }
     return;
   }
   JoinedColumns numbers[S::kNumbers > 0 ? S::kNumbers : 1];
-  S part = s.every(n, first);
+  S part = every(s, n, first);
   part.rows = rows;
   part.cols = n * s.cols;
   for (int k = 0; k < S::kNumbers; ++k) {
@@ -431,7 +456,7 @@ void sum_rows(S s, const PairSums& to) {
   s.in_columns = false;
   s.repeat = s.cols;
   for (std::ptrdiff_t first = 0; first < s.rows; first += kTileRuns) {
-    S part = s.every(1, first);
+    S part = every(s, 1, first);
     part.rows = first + kTileRuns < s.rows ? kTileRuns : s.rows - first;
     for (int k = 0; k < S::kNumbers; ++k) part.numbers[k] += first;
     sum_tile(part, false, to.from(first));

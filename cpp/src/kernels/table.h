@@ -33,6 +33,13 @@ constexpr std::ptrdiff_t kRunColumns = 96;
 // Numbers that float32 has room for are 0 or at most this, and those to multiply with at least its
 // inverse: as much is left above and below for what they come together with.
 constexpr double kSingleRoom = 0x1p100;
+// Whether it has. What is Inf or NaN is so in float32, too.
+static inline bool is_moderate(double v) {
+  return (v <= kSingleRoom && v >= -kSingleRoom) || v - v != 0;
+}
+static inline bool is_in_range(double v) {
+  return is_moderate(v) && (v == 0 || v >= 1 / kSingleRoom || v <= -1 / kSingleRoom || v != v);
+}
 
 // Whether rows of so many columns are narrow and fill no whole vectors: kernels take several as
 // one.
@@ -100,7 +107,7 @@ struct AffineTile {
   const double *center, *scale, *offset;
   bool relu;
   bool stream;  // y will not be read soon: write it past the caches
-  bool ahead;   // rows lie beyond the second-level cache: ask for them in time
+  bool ahead;   // rows lie beyond the second-level cache: prefetch them
   bool wide;    // in float64 whatever the dtype
 };
 

@@ -266,7 +266,7 @@ void stream_pieces(T* to, V v);
 inline void fence() {}
 #endif
 
-// Asks for the line of an address, which need not be valid.
+// The line of an address, which need not be valid.
 inline void prefetch(const void* address) {
 #if defined(__GNUC__)
   __builtin_prefetch(address);

@@ -24,14 +24,15 @@ namespace {
 
 // Lines whose addresses agree modulo so many bytes share their place in the first-level cache.
 constexpr std::ptrdiff_t kPage = 4096;
+
 template <std::ptrdiff_t N>
 struct Count {
   static constexpr std::ptrdiff_t value = N;
 };
 
-// Rows of columns are asked for as many rows ahead as make about so many bytes: what memory
-// delivers while it is being waited for, and beyond the page's end, at which processors stop
-// foreseeing.
+// Rows of columns are prefetched as many rows ahead as make about so many bytes: what memory
+// delivers while it is being waited for, and beyond the page's end, where hardware prefetchers
+// stop.
 constexpr std::ptrdiff_t kAheadBytes = 8192;
 template <class T>
 BNPP_INLINE std::ptrdiff_t rows_ahead(std::ptrdiff_t stride, std::ptrdiff_t at_once) {
@@ -69,6 +70,11 @@ using Columns = ColumnsOf<double>;
 template <Layout layout, class Tile>
 inline std::ptrdiff_t repeat_of(const Tile& t) {
   return layout == Layout::rows ? t.cols : t.repeat;
+}
+
+// Whether channels of so many columns are walked as columns: they are, where a vector holds more.
+inline bool are_columns(std::ptrdiff_t repeat, std::ptrdiff_t cols) {
+  return repeat < kLanes && repeat < cols;
 }
 
 inline bool all_zero(const double* values, std::ptrdiff_t n) {

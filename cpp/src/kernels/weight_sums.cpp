@@ -5,13 +5,13 @@ namespace bnpp::BNPP_ISA {
 namespace {
 
 template <class W>
-struct WeightValues : SumsOf<W, 0> {
-  static constexpr bool kMayBeExact = sizeof(W) < sizeof(double);
-  const W* w;
+struct WeightValues : ValueSumsOf<W, 0> {
+  explicit WeightValues(const WeightSumsTile& t)
+      : ValueSumsOf<W, 0>(
+            sums_of<W, 0>(t, false, t.weights.w_stride, nullptr, 0, t.cols / t.repeat),
+            t.weights.w) {}
 
   bool exact(std::ptrdiff_t) const { return true; }
-  const W* row(std::ptrdiff_t i) const { return w + i * this->stride; }
-  BNPP_INLINE void foresee(std::ptrdiff_t i, std::ptrdiff_t j) const { prefetch(row(i) + j); }
   // NaN for a negative weight: then no sum with it is finite.
   template <bool exact, class Lanes>
   BNPP_INLINE void terms(const W* row, std::ptrdiff_t j, Lanes lanes, const Numbers<0>&, Part& u,
@@ -20,20 +20,12 @@ struct WeightValues : SumsOf<W, 0> {
     u = choose(positive(spread(0) - u), spread(__builtin_nan("")), u);
     v = u;
   }
-  bool one_run() const { return this->stride == this->cols; }
-  WeightValues every(std::ptrdiff_t n, std::ptrdiff_t first) const {
-    WeightValues part = *this;
-    part.w = row(first);
-    part.stride *= n;
-    return part;
-  }
 };
 
 }  // namespace
 
 template <class T, Layout layout>
 void weight_sums(const WeightSumsTile& tile) {
-  using W = Weight<T>;
   WeightSumsTile t = as_columns<layout>(tile);
   double times = 1;
   if (t.weights.per_row) {  // one weight a row: the weights are a single run then
@@ -41,15 +33,7 @@ void weight_sums(const WeightSumsTile& tile) {
     t.cols = t.repeat = t.rows;
     t.rows = 1;
   }
-  WeightValues<W> s;
-  s.rows = t.rows;
-  s.cols = t.cols;
-  s.repeat = t.repeat;
-  s.stride = t.weights.w_stride;
-  s.ahead = false;
-  s.in_columns = t.repeat < kLanes && t.repeat < t.cols;
-  s.w = static_cast<const W*>(t.weights.w);
-  sum_tile(s, false, t.sum, t.sum_squares);
+  sum_tile(WeightValues<Weight<T>>(t), false, t.sum, t.sum_squares);
   if (times == 1) return;
   *t.sum *= times;
   *t.sum_squares *= times;

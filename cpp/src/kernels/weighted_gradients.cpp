@@ -23,11 +23,9 @@ struct WeightedGradients : GradientSumsOf<T, 2> {
     const Part d = load_part(row.x + j, lanes) - k.p[0];
     v = choose(positive(weights.at(weights.row(row.i), j, lanes)), d, choose(finite(d), d, k.p[1]));
   }
-  WeightedGradients every(std::ptrdiff_t n, std::ptrdiff_t first) const {
-    WeightedGradients part = *this;
-    part.go_on(n, first);
-    part.weights.go_on(n, first);
-    return part;
+  void go_on(std::ptrdiff_t step, std::ptrdiff_t first) {
+    GradientSumsOf<T, 2>::go_on(step, first);
+    weights.go_on(step, first);
   }
   bool one_run() const { return weights.one_run(this->cols) && GradientSumsOf<T, 2>::one_run(); }
 };

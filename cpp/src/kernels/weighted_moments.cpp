@@ -17,7 +17,8 @@ struct WeightedValues : SumsOf<Element, 1> {
 
   // Of n channels from c on, about the shifts in the tile's sums.
   WeightedValues(const WeightedMomentsTile& t, std::ptrdiff_t c, std::ptrdiff_t n)
-      : SumsOf<T, 1>(sums_of<T, 1>(t.tile, t.tile.x_stride, &t.tile.sums.shift, c, n)),
+      : SumsOf<T, 1>(
+            sums_of<T, 1>(t.tile, t.tile.ahead, t.tile.x_stride, &t.tile.sums.shift, c, n)),
         x(static_cast<const T*>(t.tile.x) + c * t.tile.repeat),
         weights(t.weights),
         start(t.start) {
@@ -34,7 +35,7 @@ struct WeightedValues : SumsOf<Element, 1> {
   }
   // Whole runs without weight need not be read.
   bool is_void(std::ptrdiff_t i) const { return weights.per_row && !(*row(i).w > 0); }
-  BNPP_INLINE void foresee(std::ptrdiff_t i, std::ptrdiff_t j) const {
+  BNPP_INLINE void prefetch_lines(std::ptrdiff_t i, std::ptrdiff_t j) const {
     if (i < this->rows) prefetch(row(i).x + j);
   }
   template <bool exact, class Lanes>
@@ -45,12 +46,10 @@ struct WeightedValues : SumsOf<Element, 1> {
     u = w * v;
   }
   bool one_run() const { return false; }
-  WeightedValues every(std::ptrdiff_t n, std::ptrdiff_t first) const {
-    WeightedValues part = *this;
-    part.x += first * this->stride;
-    part.stride *= n;
-    part.weights.go_on(n, first);
-    return part;
+  void go_on(std::ptrdiff_t step, std::ptrdiff_t first) {
+    x += first * this->stride;
+    this->stride *= step;
+    weights.go_on(step, first);
   }
 };
 

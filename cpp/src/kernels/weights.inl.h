@@ -6,17 +6,9 @@
 namespace bnpp::BNPP_ISA {
 namespace {
 
+// What weights of a tensor of T are read as: float64 where it is, else float32.
 template <class T>
-struct WeightOf {
-  using type = float;
-};
-template <>
-struct WeightOf<double> {
-  using type = double;
-};
-// What weights of a tensor of T are read as.
-template <class T>
-using Weight = typename WeightOf<T>::type;
+using Weight = typename Arithmetic<MapVec<T>>::Number;
 
 // v where the weight is above 0 or x is finite, else 0.
 inline Vec if_there(Vec weight, Vec x, Vec v) {

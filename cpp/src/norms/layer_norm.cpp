@@ -4,7 +4,6 @@
 // nothing cancels.
 #include "bnpp/layer_norm.h"
 
-#include <cmath>
 #include <utility>
 
 #include "norms/check.h"
@@ -47,13 +46,8 @@ struct ColumnParameters {
     if (dtype == DType::float64) return;
     gamma_single.assign(of_gamma.begin(), of_gamma.end());
     beta_single.assign(of_beta.begin(), of_beta.end());
-    const auto fits = [](double v, double least) {
-      return std::isfinite(v)
-                 ? std::abs(v) <= kSingleRoom && !(0 < std::abs(v) && std::abs(v) < least)
-                 : true;
-    };
-    for (const double v : of_gamma) moderate = moderate && fits(v, 1 / kSingleRoom);
-    for (const double v : of_beta) moderate = moderate && fits(v, 0);
+    for (const double v : of_gamma) moderate = moderate && is_in_range(v);
+    for (const double v : of_beta) moderate = moderate && is_moderate(v);
   }
 };
 
